@@ -39,7 +39,7 @@ def derive_seed(run_seed: int, purpose: Purpose, *names: int) -> int:
 
 def derive_uniform(run_seed: int, purpose: Purpose, *names: int) -> float:
     """One uniform in [0, 1) under the same naming."""
-    return derive_seed(run_seed, purpose, *names) / 2**64
+    return (derive_seed(run_seed, purpose, *names) >> 11) / 2**53
 
 
 def derive_random(run_seed: int, purpose: Purpose, *names: int) -> random.Random:
