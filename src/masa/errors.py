@@ -1,0 +1,42 @@
+"""The one exception for the user's mistakes, and the wording for names that do not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake of the user's: one line that says what is wrong, where, and what to do about it.
+
+    The command line prints the line without a traceback and exits with 2.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like `name` (case ignored), or None if nothing is close."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    matches = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    return by_folded[matches[0]] if matches else None
+
+
+def unknown_key_message(what: str, name: str, known: Iterable[str], *, where: str = "") -> str:
+    """One line for a name that does not exist, naming the nearest one that does.
+
+    Args:
+        what: the sort of thing, for example `setting` or `grader`.
+        name: what the user wrote.
+        known: the names that exist.
+        where: file, line or option, if there is one.
+    """
+    names = list(known)
+    place = f" in {where}" if where else ""
+    guess = nearest(name, names)
+    # A short list is more help than a guess that may be wrong; a long one would drown it.
+    if guess is not None:
+        remedy = f"did you mean {guess!r}?"
+    elif 0 < len(names) <= 12:
+        remedy = f"known: {', '.join(sorted(names))}"
+    else:
+        remedy = "see the documentation for the known names"
+    return f"unknown {what} {name!r}{place}: {remedy}"

@@ -1,0 +1,130 @@
+"""JSON lines that survive a kill and never hold a non-finite number."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from masa.errors import UserError
+from masa.runs.atomic import atomic_write_bytes
+
+Row = dict[str, Any]
+
+_DROPPED = object()
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types: records, enums, paths, tuples, sets and array scalars are converted.
+
+    Anything else becomes its text. Non-finite floats stay as they are.
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        # Enum members that are strings or numbers too would otherwise be written as members.
+        return value.value if isinstance(value, enum.Enum) else value
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key.value if isinstance(key, enum.Enum) else key): plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=str)
+    if isinstance(value, Iterable) and not isinstance(value, bytes | os.PathLike) and not _is_scalar_array(value):
+        return [plain(item) for item in value]
+    if callable(getattr(value, "item", None)):  # a NumPy scalar or a tensor with one element
+        return plain(value.item())
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+
+
+def _is_scalar_array(value: Any) -> bool:
+    """Whether an array or tensor has no axis: it looks iterable and is not."""
+    return getattr(value, "ndim", None) == 0
+
+
+def without_nonfinite(value: Any) -> tuple[Any, int]:
+    """A copy of plain data without NaN and infinities, and how many there were.
+
+    In a mapping the key goes; in a list None takes the place, since positions have a meaning there.
+    """
+    cleaned, count = _without_nonfinite(value)
+    return (None if cleaned is _DROPPED else cleaned), count
+
+
+def _without_nonfinite(value: Any) -> tuple[Any, int]:
+    if isinstance(value, float):
+        return (value, 0) if math.isfinite(value) else (_DROPPED, 1)
+    if isinstance(value, dict):
+        pairs = {key: _without_nonfinite(item) for key, item in value.items()}
+        kept = {key: item for key, (item, _) in pairs.items() if item is not _DROPPED}
+        return kept, sum(count for _, count in pairs.values())
+    if isinstance(value, list):
+        items = [_without_nonfinite(item) for item in value]
+        return [None if item is _DROPPED else item for item, _ in items], sum(count for _, count in items)
+    return value, 0
+
+
+def encode_row(row: Mapping[str, Any]) -> bytes:
+    """One line, newline included. Non-finite numbers are left out and counted under the key `nonfinite`."""
+    cleaned, dropped = without_nonfinite(plain(row))
+    if dropped:
+        cleaned["nonfinite"] = dropped
+    # Lone surrogates become \udXXX, which is how JSON itself would escape them.
+    return json.dumps(cleaned, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def decode_rows(data: bytes, name: str) -> list[Row]:
+    """The rows of a file's bytes; an unfinished last line (no newline, not an object) is ignored.
+
+    Raises:
+        UserError: if a finished line is not a JSON object; names file and line.
+    """
+    *lines, tail = data.split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        row = _parse(line)
+        if row is None:
+            raise UserError(f"{name}, line {number}: not a JSON object; the file was changed by hand or damaged")
+        rows.append(row)
+    last = _parse(tail)
+    return rows if last is None else [*rows, last]
+
+
+def _parse(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file of JSON lines; none if the file does not exist.
+
+    Raises:
+        UserError: if a finished line is not a JSON object; names file and line.
+    """
+    return decode_rows(path.read_bytes(), str(path)) if path.exists() else []
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Appends one line in one write and syncs it. `repair` must have run on the file since the last kill."""
+    with path.open("ab", buffering=0) as file:
+        file.write(encode_row(row))
+        os.fsync(file.fileno())
+
+
+def repair(path: Path) -> None:
+    """Ends a file that a kill left in the middle of a line: the half line goes, a whole one gets its newline."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    if data and not data.endswith(b"\n"):
+        head, _, tail = data.rpartition(b"\n")
+        lines = [part for part in (head, tail if _parse(tail) is not None else b"") if part]
+        atomic_write_bytes(path, b"".join(line + b"\n" for line in lines))
