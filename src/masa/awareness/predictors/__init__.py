@@ -1,0 +1,29 @@
+"""Predictors of a problem's pass rate, behind one interface."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from masa.awareness.predictors.base import Estimate, Predictor
+from masa.awareness.predictors.none import NoPredictor
+from masa.awareness.predictors.self_prediction import SelfPredictor
+
+PREDICTORS: dict[str, Callable[..., Predictor]] = {"self": SelfPredictor, "none": NoPredictor}
+"""Constructors by name."""
+
+
+def make_predictor(name: str, **options: Any) -> Predictor:
+    """A predictor by its name; options go to its constructor.
+
+    Raises:
+        ValueError: for an unknown name, naming the nearest known one.
+    """
+    if name not in PREDICTORS:
+        near = difflib.get_close_matches(name, PREDICTORS, n=1, cutoff=0)[0]
+        raise ValueError(f"unknown predictor {name!r}: did you mean {near!r}? Known: {', '.join(PREDICTORS)}")
+    return PREDICTORS[name](**options)
+
+
+__all__ = ["PREDICTORS", "Estimate", "NoPredictor", "Predictor", "SelfPredictor", "make_predictor"]
