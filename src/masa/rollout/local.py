@@ -1,0 +1,297 @@
+"""Rollouts in this process, from any Hugging Face causal language model with full or sliding-window attention."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from masa.records import FinishReason, Request, Rollout
+from masa.rollout.prefill import Prefix, prefill
+from masa.rollout.sampling import SamplingSettings, sample, seed_array, uniforms
+from masa.rollout.schedule import Waiting
+from masa.rollout.slots import SlotCache, attention_layers
+
+_JOIN_SHARE = 16
+"""Waiting requests start once this part of the slots is free: few prompts take almost as long as many."""
+
+
+class LocalEngine:
+    """An `Engine` over a model in this process, sharing its weights with whoever trains it.
+
+    Each distinct prompt is computed once and its keys and values are shared by its requests. A fixed number of slots
+    holds the live rows: a finished row leaves at once and the next waiting request takes its place, so that memory is
+    bounded by the slots and their longest live row, whatever the number of requests.
+
+    During a call the model is in evaluation mode and without gradients; afterwards, also after an exception or Ctrl-C,
+    every module is in the mode it was found in. Weights, data type and configuration are never touched.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer: Any = None,
+        *,
+        max_batch_size: int = 128,
+        eos_token_ids: Sequence[int] | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        """
+        Args:
+            model: a causal language model of transformers, also wrapped by PEFT; its current weights and device are
+                looked up at every call.
+            tokenizer: asked for its end-of-sequence token only.
+            max_batch_size: slots, rows decoded at the same time.
+            eos_token_ids: tokens that end a rollout. By default those of the model's generation config and the
+                tokenizer's; an empty sequence ends rollouts at their limits only.
+            num_threads: torch's threads during a call; by default as they are.
+
+        Raises:
+            ValueError: on a max_batch_size or num_threads below 1, or a model that keeps other state than keys and
+                values (for example Mamba), or prepends learned states to the prompt (prefix tuning).
+        """
+        if max_batch_size < 1:
+            raise ValueError(f"max_batch_size must be at least 1, got {max_batch_size}")
+        if num_threads is not None and num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+        if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+            raise ValueError("LocalEngine does not serve prompt-learning adapters (prefix or prompt tuning): use LoRA")
+        self.model = model
+        self.max_batch_size = max_batch_size
+        self.num_threads = num_threads
+        self.eos_token_ids = _eos_token_ids(model, tokenizer) if eos_token_ids is None else tuple(eos_token_ids)
+        self._num_layers = attention_layers(model.config)
+        base: Any = model
+        if hasattr(model, "get_base_model"):
+            base = base.get_base_model()
+        parameters = inspect.signature(base.forward).parameters
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        # Some models (Bloom, MPT) derive positions from the mask and take no position_ids.
+        self._forward_arguments = None if takes_any else frozenset(parameters)
+
+    def generate(self, requests: Sequence[Request], *, logprobs: bool = False) -> list[Rollout]:
+        """One rollout for each request, in order; see `Engine.generate` for the contract.
+
+        Raises:
+            ValueError: if a prompt and its limit exceed the model's positions, or a prompt holds a token that the
+                model does not know.
+            FloatingPointError: if the model's logits are not finite.
+        """
+        if not requests:
+            return []
+        self._check(requests)
+        with _evaluation(self.model), _threads(self.num_threads):
+            return _Generation(self, requests, logprobs).run()
+
+    def forward(self, **arguments: Any) -> Any:
+        """The model's forward pass, with those arguments that it knows."""
+        if self._forward_arguments is not None:
+            arguments = {name: value for name, value in arguments.items() if name in self._forward_arguments}
+        return self.model(**arguments)
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that keep keys and values."""
+        return self._num_layers
+
+    def _check(self, requests: Sequence[Request]) -> None:
+        config: Any = self.model.config
+        config = config.get_text_config(decoder=True)
+        positions = getattr(config, "max_position_embeddings", None)
+        vocabulary = _vocabulary(self.model)
+        for index, request in enumerate(requests):
+            length = len(request.prompt_ids)
+            if positions is not None and length + request.max_tokens > positions:
+                raise ValueError(
+                    f"request {index}: a prompt of {length} tokens and a limit of {request.max_tokens} need "
+                    f"{length + request.max_tokens} positions, the model has {positions}: shorten one of them"
+                )
+            if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < vocabulary:
+                raise ValueError(
+                    f"request {index}: token ids must lie in 0..{vocabulary - 1}, got "
+                    f"{min(request.prompt_ids)}..{max(request.prompt_ids)}"
+                )
+
+
+class _Generation:
+    """The state of one call: which request sits in which slot, and what has been sampled."""
+
+    def __init__(self, engine: LocalEngine, requests: Sequence[Request], logprobs: bool) -> None:
+        self.engine = engine
+        self.requests = requests
+        self.logprobs = logprobs
+        self.device = next(engine.model.parameters()).device
+        self.waiting = Waiting(requests)
+        self.slots = min(engine.max_batch_size, len(requests))
+        self.longest_prompt = max(map(len, self.waiting.prompts))
+        self.cache = SlotCache(engine.num_layers, self.slots, self.longest_prompt)
+        self.pinned: tuple[int, Prefix] | None = None
+        """The prompt that the last requests to start and the next one waiting have in common."""
+        # One entry a request.
+        self.settings = SamplingSettings.of(requests, self.device)
+        self.seeds = seed_array([request.seed for request in requests])
+        self.limits = np.array([request.max_tokens for request in requests])
+        self.counts = np.zeros(len(requests), dtype=np.int64)
+        self.is_stopped = np.zeros(len(requests), dtype=bool)
+        # One entry a live row.
+        self.live = np.empty(0, dtype=np.int64)
+        self.live_settings = self.settings
+        self.logits: torch.Tensor | None = None
+        # What was sampled, one entry a step: (requests, tokens, log-probabilities).
+        self.log: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64] | None]] = []
+        self.is_eos = np.zeros(max(_vocabulary(engine.model), *engine.eos_token_ids, 0) + 1, dtype=bool)
+        self.is_eos[list(engine.eos_token_ids)] = True
+
+    def run(self) -> list[Rollout]:
+        while True:
+            self._admit()
+            if not len(self.live):
+                return self._rollouts()
+            tokens = self._sample()
+            tokens = self._retire(tokens)
+            if len(self.live):
+                self.logits = self._decode(tokens)
+
+    def _admit(self) -> None:
+        free = self.slots - len(self.live)
+        if not len(self.waiting) or free < min(max(1, self.slots // _JOIN_SHARE), len(self.waiting)):
+            return
+        arrivals: dict[int, list[int]] = {}
+        for arrival in self.waiting.take(free):
+            arrivals.setdefault(arrival.prompt, []).append(arrival.request)
+        joined = [self.logits] if self.logits is not None else []
+        if self.pinned is not None and self.pinned[0] in arrivals:
+            number, prefix = self.pinned
+            joined.append(self._join([arrivals.pop(number)], prefix))
+        if self.pinned is not None and self.waiting.next_prompt != self.pinned[0]:
+            self.pinned = None
+        numbers = list(arrivals)
+        prompts = [self.waiting.prompts[number] for number in numbers]
+        for batch, prefix in prefill(self.engine.forward, prompts, self.device, _vocabulary(self.engine.model)):
+            joined.append(self._join([arrivals[numbers[index]] for index in batch], prefix))
+            for row, index in enumerate(batch):
+                if numbers[index] == self.waiting.next_prompt:
+                    self.pinned = (numbers[index], prefix.only(row))
+        self.logits = torch.cat(joined)
+        self.live_settings = self.settings.rows(torch.from_numpy(self.live).to(self.device))
+
+    def _join(self, groups: list[list[int]], prefix: Prefix) -> torch.Tensor:
+        """Give slots to the requests of each of the prefix's prompts; returns their logits, [new rows, vocabulary]."""
+        sizes = torch.tensor([len(group) for group in groups])
+        index = torch.repeat_interleave(torch.arange(len(groups)), sizes)
+        device_index = index.to(self.device)
+        self.cache.join(prefix.layers, device_index, prefix.lengths[index])
+        self.live = np.concatenate([self.live, *(np.array(group, dtype=np.int64) for group in groups)])
+        return prefix.logits[device_index]
+
+    def _sample(self) -> torch.Tensor:
+        assert self.logits is not None
+        uniform = torch.from_numpy(uniforms(self.seeds[self.live], self.counts[self.live])).to(self.device)
+        tokens, logprobs = sample(self.logits, self.live_settings, uniform, logprobs=self.logprobs)
+        kept = None if logprobs is None else logprobs.double().cpu().numpy()
+        self.log.append((self.live, tokens.cpu().numpy(), kept))
+        return tokens
+
+    def _retire(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Drop rows that ended with these tokens; returns the other rows' tokens."""
+        live = self.live
+        self.counts[live] += 1
+        is_stopped = self.is_eos[self.log[-1][1]]
+        is_done = is_stopped | (self.counts[live] >= self.limits[live])
+        if not is_done.any():
+            return tokens
+        self.is_stopped[live] = is_stopped
+        order = self.cache.keep(torch.from_numpy(~is_done))
+        self.live = live[order.numpy()]
+        device_order = order.to(self.device)
+        self.live_settings = self.live_settings.rows(device_order)
+        self.logits = None
+        return tokens[device_order]
+
+    def _decode(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits after one more token a row, [rows, vocabulary]."""
+        cache = self.cache
+        cache.make_room(self.longest_prompt)
+        window = cache.window
+        starts = cache.starts.to(self.device)[:, None]
+        mask = None
+        if cache.is_ragged:
+            mask = torch.arange(window.first, window.column + 1, device=self.device) >= starts
+        output = self.engine.forward(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=window.column - starts,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        window.column += 1
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def _rollouts(self) -> list[Rollout]:
+        # Steps were logged in order, so a stable sort by request leaves each request's tokens in order.
+        requests = np.concatenate([entry[0] for entry in self.log])
+        order = np.argsort(requests, kind="stable")
+        ends = np.cumsum(self.counts)
+        tokens = np.concatenate([entry[1] for entry in self.log])[order].tolist()
+        logprobs: list[float] | None = None
+        if self.logprobs:
+            logprobs = np.concatenate([entry[2] for entry in self.log if entry[2] is not None])[order].tolist()
+        return [
+            Rollout(
+                tuple(tokens[end - count : end]),
+                FinishReason.STOP if is_stopped else FinishReason.CUTOFF if request.is_cutoff else FinishReason.LENGTH,
+                None if logprobs is None else tuple(logprobs[end - count : end]),
+            )
+            for request, count, end, is_stopped in zip(
+                self.requests, self.counts.tolist(), ends.tolist(), self.is_stopped.tolist(), strict=True
+            )
+        ]
+
+
+def _vocabulary(model: torch.nn.Module) -> int:
+    embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
+    return int(embeddings.weight.shape[0])
+
+
+def _eos_token_ids(model: torch.nn.Module, tokenizer: Any) -> tuple[int, ...]:
+    found: set[int] = set()
+    for source in (getattr(model, "generation_config", None), tokenizer):
+        ids = getattr(source, "eos_token_id", None)
+        if ids is not None:
+            found.update([ids] if isinstance(ids, int) else ids)
+    return tuple(sorted(found))
+
+
+@contextmanager
+def _evaluation(model: torch.nn.Module) -> Iterator[None]:
+    # The flags are set one by one: `train()` and `eval()` may be overridden to do more, and modes may be mixed.
+    in_training = [module for module in model.modules() if module.training]
+    try:
+        for module in in_training:
+            module.training = False
+        # Not inference_mode: what a model caches in its buffers then could not take part in training afterwards.
+        with torch.no_grad():
+            yield
+    finally:
+        for module in in_training:
+            module.training = True
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
