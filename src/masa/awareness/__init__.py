@@ -2,31 +2,87 @@
 
 from __future__ import annotations
 
+from masa.awareness.calibration import (
+    AwarenessSummary,
+    Classification,
+    ReliabilityBin,
+    awareness_summary,
+    brier,
+    classify,
+    expected_calibration_error,
+    pearson,
+    reliability_table,
+    spearman,
+)
+from masa.awareness.cutoff import Cutoff, CutoffDecision
+from masa.awareness.cutoff_audit import CutoffReport
+from masa.awareness.expert import ExpertBuffer, ExpertOptions, ExpertTrajectory, format_prediction, make_expert
+from masa.awareness.gate import Gate, GateDecision
+from masa.awareness.gate_audit import GateReport
 from masa.awareness.groups import group_advantages, zero_variance
-from masa.awareness.notions import contains_notion
+from masa.awareness.intervals import (
+    Interval,
+    bootstrap_mean_interval,
+    correlation_interval,
+    student_t_interval,
+    wilson_interval,
+)
+from masa.awareness.notions import NotionMatcher, contains_notion
 from masa.awareness.parsing import find_prediction, parse_prediction
-from masa.awareness.predictors import Estimate, Predictor, make_predictor
+from masa.awareness.predictors import Estimate, NoPredictor, Predictor, SelfPredictor, make_predictor
 from masa.awareness.prompts import TEMPLATES, MetaPrompt, add_hint, build_meta_prompt, draw_hint, resolve_template
 from masa.awareness.rewards import MetaReward, MetaScorer, RewardOptions, mean_reward, meta_reward
+from masa.awareness.warm_start import own_notions, warm_start_target
 
 __all__ = [
     "TEMPLATES",
+    "AwarenessSummary",
+    "Classification",
+    "Cutoff",
+    "CutoffDecision",
+    "CutoffReport",
     "Estimate",
+    "ExpertBuffer",
+    "ExpertOptions",
+    "ExpertTrajectory",
+    "Gate",
+    "GateDecision",
+    "GateReport",
+    "Interval",
     "MetaPrompt",
     "MetaReward",
     "MetaScorer",
+    "NoPredictor",
+    "NotionMatcher",
     "Predictor",
+    "ReliabilityBin",
     "RewardOptions",
+    "SelfPredictor",
     "add_hint",
+    "awareness_summary",
+    "bootstrap_mean_interval",
+    "brier",
     "build_meta_prompt",
+    "classify",
     "contains_notion",
+    "correlation_interval",
     "draw_hint",
+    "expected_calibration_error",
     "find_prediction",
+    "format_prediction",
     "group_advantages",
+    "make_expert",
     "make_predictor",
     "mean_reward",
     "meta_reward",
+    "own_notions",
     "parse_prediction",
+    "pearson",
+    "reliability_table",
     "resolve_template",
+    "spearman",
+    "student_t_interval",
+    "warm_start_target",
+    "wilson_interval",
     "zero_variance",
 ]

@@ -70,6 +70,10 @@ def lemma(word: str) -> str:
     return str(simplemma.lemmatize(word, lang="en")).casefold()
 
 
+STOP_LEMMAS = STOP_WORDS | frozenset(map(lemma, STOP_WORDS))
+"""The stop words with their lemmas."""
+
+
 def words(text: str) -> list[str]:
     """The case-folded words of a text: runs of letters and digits, a possessive 's left out."""
     if not text.isascii():

@@ -9,15 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from masa.awareness.notions import STOP_WORDS, Matching, NotionMatcher, lemma, lemmas, matching_names
+from masa.awareness.notions import STOP_LEMMAS, Matching, NotionMatcher, lemmas, matching_names
 from masa.records import Outcome, Prediction
 
 DifficultyReward: TypeAlias = Literal["power", "brier"]
 LengthReward: TypeAlias = Literal["range", "log-ratio"]
 NotionReward: TypeAlias = Literal["counts", "rates"]
-
-
-_STOP_LEMMAS = STOP_WORDS | frozenset(map(lemma, STOP_WORDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ class MetaScorer:
         self.options = options or RewardOptions()
         self._problem = NotionMatcher((problem_text,), self.options.matching)
         self._texts = NotionMatcher(outcome.texts, self.options.matching)
-        self._template = _STOP_LEMMAS | frozenset(lemmas(self.options.template_text))
+        self._template = STOP_LEMMAS | frozenset(lemmas(self.options.template_text))
         self._wins: dict[str, bool | None] = {}
 
     def score(self, prediction: Prediction) -> MetaReward:
