@@ -116,10 +116,12 @@ def _tagged(text: str) -> str | None:
 
 def _last_statement(text: str) -> str | None:
     starts = [match.end() for match in _HEADING.finditer(text)]
-    for match in _STATEMENT.finditer(text):
-        # Only a colon announces that the answer stands below: "see what the answer is" does not.
-        if match["is"] != "" or (match.end() < len(text) and text[match.end()] != "\n"):
-            starts.append(match.end())
+    # Only a colon announces that the answer stands below: "see what the answer is" does not.
+    starts += [
+        match.end()
+        for match in _STATEMENT.finditer(text)
+        if match["is"] != "" or text[match.end() : match.end() + 1] not in ("", "\n")
+    ]
     for start in sorted(starts, reverse=True):
         begin = _NOT_SPACE.search(text, start)
         answer = _trim(text[begin.start() : begin.start() + _MAX_STATEMENT]) if begin else None

@@ -88,7 +88,7 @@ def _bare_gold(gold: str) -> str:
 
 def _normal(answer: str) -> str:
     """The answer without what never matters: math delimiters, spacing, kinds of fraction, a full stop."""
-    text = answer.strip().replace("\u2212", "-").replace("−", "-")
+    text = answer.strip().replace("\u2212", "-")
     if len(text) > MAX_LENGTH:
         return text
     for escaped in ("\\$", "$", "\\!", "\\,", "\\;", "\\:", "\\ ", "\\left", "\\right", "\\(", "\\)", "\\[", "\\]"):

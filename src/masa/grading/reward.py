@@ -11,7 +11,7 @@ from masa.records import Problem
 
 
 def correctness_reward(
-    prompts: Sequence[Any],
+    prompts: Sequence[Any],  # noqa: ARG001 - TRL gives it by name
     completions: Sequence[Any],
     answer: Sequence[Any] | None = None,
     kind: Sequence[str | None] | None = None,

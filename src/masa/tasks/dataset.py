@@ -106,7 +106,7 @@ def to_dataset(problems: Iterable[Problem], *, system: str | None = None) -> dat
     JSON, or a Python literal where JSON would lose something.
     """
     import datasets
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     rows = list(problems)
     columns: dict[str, list[Any]] = {

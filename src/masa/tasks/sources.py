@@ -126,8 +126,8 @@ def _json_name(value: Any) -> str:
 
 
 def _parquet(path: Path) -> Iterator[PlacedRow]:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
         file = pyarrow.parquet.ParquetFile(path)
