@@ -135,7 +135,7 @@ def test_parquet_json_and_saved_folders(tmp_path: Path) -> None:
         load_problems(tmp_path / "bad.parquet")
     with pytest.raises(UserError, match="cannot read this kind of file"):
         load_problems(write(tmp_path / "data.csv", "a,b"))
-    with pytest.raises(UserError, match=r"one of its files, for example .*data\.json"):
+    with pytest.raises(UserError, match=r"one of its files, for example .*bad\.parquet"):
         load_problems(tmp_path)
     with pytest.raises(UserError, match="give one of them"):
         load_problems(datasets.DatasetDict(train=rows))
