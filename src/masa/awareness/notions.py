@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal, TypeAlias, get_args
 
 import simplemma
@@ -70,8 +70,10 @@ def lemma(word: str) -> str:
     return str(simplemma.lemmatize(word, lang="en")).casefold()
 
 
-STOP_LEMMAS = STOP_WORDS | frozenset(map(lemma, STOP_WORDS))
-"""The stop words with their lemmas."""
+@cache
+def stop_lemmas() -> frozenset[str]:
+    """The stop words and their lemmas; on call, since the first lemma loads half a second of dictionary."""
+    return STOP_WORDS | frozenset(map(lemma, STOP_WORDS))
 
 
 def words(text: str) -> list[str]:

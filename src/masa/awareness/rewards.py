@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from masa.awareness.notions import STOP_LEMMAS, Matching, NotionMatcher, lemmas, matching_names
+from masa.awareness.notions import Matching, NotionMatcher, lemmas, matching_names, stop_lemmas
 from masa.records import Outcome, Prediction
 
 DifficultyReward: TypeAlias = Literal["power", "brier"]
@@ -102,7 +102,9 @@ class MetaScorer:
         self.options = options or RewardOptions()
         self._problem = NotionMatcher((problem_text,), self.options.matching)
         self._texts = NotionMatcher(outcome.texts, self.options.matching)
-        self._template = STOP_LEMMAS | frozenset(lemmas(self.options.template_text))
+        self._template: frozenset[str] = frozenset()
+        if self.options.notion == "rates":
+            self._template = stop_lemmas() | frozenset(lemmas(self.options.template_text))
         self._wins: dict[str, bool | None] = {}
 
     def score(self, prediction: Prediction) -> MetaReward:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from masa.awareness.expert import clamped_mean, format_prediction, pass_rate_steps
-from masa.awareness.notions import STOP_LEMMAS, lemma, lemmas, words
+from masa.awareness.notions import lemma, lemmas, stop_lemmas, words
 from masa.awareness.parsing import END_OF_REASONING
 from masa.awareness.prompts import DEFAULT_NOTION_KEY, PASS_RATE_STEPS
 from masa.records import Outcome
@@ -40,9 +40,9 @@ def warm_start_target(
     if tag:
         reasoning = head + tag
     else:
-        means = f" It calls for {', '.join(notions)}." if notions else ""
+        means = f"It calls for {', '.join(notions)}. " if notions else ""
         reasoning = (
-            f"<meta>{means} I expect {steps} of {PASS_RATE_STEPS} attempts to be right, "
+            f"<meta>{means}I expect {steps} of {PASS_RATE_STEPS} attempts to be right, "
             f"with about {length} tokens each.{END_OF_REASONING}"
         )
     return reasoning + "\n" + format_prediction(notions, steps, length, notion_key)
@@ -56,7 +56,7 @@ def own_notions(outcome: Outcome, problem_text: str, *, limit: int = 4) -> tuple
     most frequent in correct ones; where nothing is correct, in all. Stop words, words of the problem, numbers and
     words of under three letters are out. Ties go by total use, then by alphabet.
     """
-    known = STOP_LEMMAS | frozenset(lemmas(problem_text))
+    known = stop_lemmas() | frozenset(lemmas(problem_text))
     sides = {
         right: [
             Counter(word for word in words(text) if _is_content(word, known))
