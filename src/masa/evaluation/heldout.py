@@ -1,0 +1,132 @@
+"""Held-out problems: does the policy solve them, and does it know which ones it solves?"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from masa.awareness import awareness_summary, bootstrap_mean_interval, make_predictor, parse_prediction
+from masa.records import FinishReason, Outcome, Prediction, Problem, Rollout
+from masa.rollout.engine import Engine
+from masa.rollout.prompting import PromptBuilder
+from masa.rollout.requests import RequestMaker
+from masa.seeding import Purpose
+
+IsCorrect = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], list[bool]]
+"""Dataset rows and answers' texts, one a rollout, to verdicts."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """How a policy does on held-out problems, measured by sampling.
+
+    Args:
+        rows: dataset rows, as in training.
+        solutions: rollouts a problem, the estimate of its pass rate.
+        predictions: meta rollouts a problem; 0 measures no awareness.
+        min_length: smallest length the meta prompt allows, in tokens.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    prompts: PromptBuilder
+    requests: RequestMaker
+    is_correct: IsCorrect
+    decode: Callable[[Sequence[Rollout]], list[str]]
+    solutions: int = 8
+    predictions: int = 8
+    min_length: int = 1
+
+    def measure(self, engine: Engine, step: int) -> dict[str, Any]:
+        """One evaluation as a plain row: pass@1 with a 95 % bootstrap interval over problems, and awareness.
+
+        The same seeds serve every call, so that two policies differ by what they are and not by their draws.
+        """
+        problems = [self.prompts.problem(key, row) for key, row in enumerate(self.rows)]
+        outcomes, solution_tokens = self._solve(engine, problems)
+        row: dict[str, Any] = {
+            "step": step,
+            "problems": len(problems),
+            "samples_per_problem": self.solutions,
+            **self._accuracy(problems, outcomes),
+        }
+        meta_tokens = 0
+        if self.predictions:
+            groups, meta_tokens = self._foretell(engine, problems)
+            row |= awareness_summary(list(zip(groups, outcomes, strict=True))).metrics(prefix="")
+            row["points"] = [
+                self._point(problem, group, outcome)
+                for problem, group, outcome in zip(problems, groups, outcomes, strict=True)
+            ]
+        row["evaluation_tokens"] = solution_tokens + meta_tokens
+        return row
+
+    def _solve(self, engine: Engine, problems: Sequence[Problem]) -> tuple[list[Outcome], int]:
+        n = self.solutions
+        requests = [
+            request
+            for problem, row in zip(problems, self.rows, strict=True)
+            for request in self.requests.solutions(
+                [self.prompts.solution_ids(problem, row)] * n, 0, problem.key, purpose=Purpose.EVALUATION
+            )
+        ]
+        rollouts = engine.generate(requests)
+        texts = self.decode(rollouts)
+        correct = self.is_correct([row for row in self.rows for _ in range(n)], texts)
+        outcomes = []
+        for i in range(0, len(rollouts), n):
+            part = slice(i, i + n)
+            outcomes.append(
+                Outcome(
+                    texts=tuple(texts[part]),
+                    lengths=tuple(rollout.length for rollout in rollouts[part]),
+                    correct=tuple(correct[part]),
+                    finish_reasons=tuple(rollout.finish_reason for rollout in rollouts[part]),
+                )
+            )
+        return outcomes, sum(rollout.length for rollout in rollouts)
+
+    def _accuracy(self, problems: Sequence[Problem], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        rates = [outcome.pass_rate for outcome in outcomes]
+        interval = bootstrap_mean_interval(rates, seed=0)
+        by_task: dict[str, list[float]] = defaultdict(list)
+        for problem, rate in zip(problems, rates, strict=True):
+            by_task[problem.task or "all"].append(rate)
+        reasons = [reason for outcome in outcomes for reason in outcome.finish_reasons]
+        return {
+            "pass_at_1": statistics.fmean(rates),
+            "pass_at_1_low": interval.low if interval else None,
+            "pass_at_1_high": interval.high if interval else None,
+            "zero_variance_share": statistics.fmean(rate in (0.0, 1.0) for rate in rates),
+            "never_solved_share": statistics.fmean(rate == 0.0 for rate in rates),
+            "always_solved_share": statistics.fmean(rate == 1.0 for rate in rates),
+            "mean_length": statistics.fmean(n for outcome in outcomes for n in outcome.lengths),
+            "truncated_share": statistics.fmean(reason is FinishReason.LENGTH for reason in reasons),
+            "by_task": {task: statistics.fmean(values) for task, values in sorted(by_task.items())},
+        }
+
+    def _foretell(self, engine: Engine, problems: Sequence[Problem]) -> tuple[list[list[Prediction]], int]:
+        M = self.predictions
+        requests = [
+            request
+            for problem, row in zip(problems, self.rows, strict=True)
+            for request in self.requests.metas(
+                self.prompts.meta_ids(problem, row), M, 0, problem.key, purpose=Purpose.EVALUATION
+            )
+        ]
+        rollouts = engine.generate(requests)
+        predictions = [
+            parse_prediction(text, max_length=self.requests.max_tokens, min_length=self.min_length)
+            for text in self.decode(rollouts)
+        ]
+        groups = [predictions[i : i + M] for i in range(0, len(predictions), M)]
+        return groups, sum(rollout.length for rollout in rollouts)
+
+    def _point(self, problem: Problem, group: Sequence[Prediction], outcome: Outcome) -> list[float | None]:
+        """Foretold and true pass rate, foretold and mean correct length: one point of the scatter."""
+        estimate = make_predictor("self").estimate(problem, group)
+        lengths = outcome.correct_lengths
+        mean_length = sum(lengths) / len(lengths) if lengths else None
+        return [estimate.pass_rate, outcome.pass_rate, estimate.length, mean_length]

@@ -1,0 +1,276 @@
+"""`MASAConfig`: TRL's `GRPOConfig`, the method's settings and the presets that fill in what is left open."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import GRPOConfig
+
+from masa.awareness import RewardOptions
+from masa.errors import UserError, unknown_key_message
+from masa.rollout.requests import RequestMaker
+from masa.training.presets import NEVER, PRESETS, resolve
+
+
+def _help(text: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class MASAConfig(GRPOConfig):
+    """Settings of [`MASATrainer`].
+
+    All of TRL's `GRPOConfig` applies. A field that a preset decides defaults to None, "from the preset", inherited
+    ones (`epsilon_high`) included, so that a value given by the user always wins.
+
+    Raises:
+        UserError: on an unknown preset or a contradiction between settings; nothing is rewritten silently.
+    """
+
+    preset: str = _help("Which published recipe fills in the open settings: " + ", ".join(PRESETS) + ".", "masa")
+
+    # What a step consists of
+    problems_per_step: int | None = _help(
+        "Problems drawn a step, over all processes. With `num_generations` it fixes TRL's generation batch; leave "
+        "`per_device_train_batch_size` and `gradient_accumulation_steps` alone then."
+    )
+    micro_batch_rows: int = _help("Rows of one forward and backward pass when `problems_per_step` is given.", 64)
+    num_meta_generations: int | None = _help("M, meta rollouts a problem; 0 turns the meta path off.")
+    loss_denominator: str = _help(
+        "`live`: each path is divided by the tokens of its own groups that can teach; `all`: by all tokens, as TRL.",
+        "live",
+    )
+    meta_weight: float = _help("Weight of the meta path in the loss (`loss_denominator: live` only).", 1.0)
+
+    # What the policy is asked and how its answer is rewarded
+    meta_prompt: str = _help("Meta prompt template: a built-in name or a text with {problem}.", "math")
+    problem_column: str | None = _help("Dataset column with the problem's text; default: the last user message.")
+    min_solution_length: int = _help("Smallest length the meta prompt lets the policy foretell, in tokens.", 128)
+    max_meta_length: int | None = _help("Token limit of a meta rollout; default: max_completion_length.")
+    difficulty_base: float = _help("b of the difficulty reward b ** |p - p^|.", 0.01)
+    difficulty_reward: str = _help("`power` (the paper's) or `brier` (proper).", "power")
+    length_reward: str = _help("`range` (the paper's) or `log-ratio`.", "range")
+    notion_reward: str = _help("`counts` (the paper's) or `rates`.", "counts")
+    notion_matching: str = _help("`lemma`, or `substring` for comparison with the reference code.", "lemma")
+    correctness: str | None = _help("Name of the reward function that says what is correct; default: the only one.")
+    correct_threshold: float = _help("A reward of at least this is correct.", 0.99)
+    max_prompt_length: int | None = _help("Problems whose solution or meta prompt is longer (tokens) are left out.")
+
+    # When and how predictions save work
+    parallel_steps: int | str | None = _help("k, steps before the predictive phase; `never` stays parallel.")
+    gate: str | None = _help("Predictor that decides which problems are rolled out: `self` or `none`.")
+    gate_std: float = _help("A problem is gated only if its predicted pass rates deviate by less than this.", 0.1)
+    audit_rate: float = _help(
+        "Share of gated problems rolled out all the same, and of problems exempt from cutoffs.", 0.05
+    )
+    max_gated_share: float = _help("At most this share of a step's problems is gated.", 0.75)
+    cutoff: bool | None = _help("Limit solution rollouts by the predicted length.")
+    cutoff_factor: float | None = _help("The limit is this times the predicted length.")
+    hints: bool | None = _help("Name foretold notions in the solution prompt (predictive phase).")
+
+    # Fine-tuning on the policy's own best predictions
+    warm_start: int = _help("Problems sampled before RL to teach the prediction's form and facts; 0: no warm start.", 0)
+    warm_start_updates: int = _help("Gradient updates of the warm start.", 20)
+    warm_start_learning_rate: float | None = _help("Default: learning_rate.")
+    expert_sft: bool | None = _help("Fine-tune on the best own predictions with true statistics put in.")
+    expert_buffer_size: int = _help("N, trajectories collected before an expert update.", 128)
+    expert_updates: int = _help("U, gradient updates when the buffer is full.", 5)
+    expert_learning_rate: float | None = _help("Default: learning_rate.")
+    expert_threshold: float = _help("Smallest notion reward of an expert trajectory.", 0.2)
+    expert_include_unsolved: bool | None = _help("Problems never solved give expert trajectories too.")
+    expert_consistent: bool = _help("Only predictions whose own numbers were already near the truth.", False)
+
+    # The machine
+    engine_batch_size: int = _help("Rollouts generated at the same time (slots of the engine).", 256)
+    num_threads: int | None = _help("CPU threads; default: 1 for models under 10 M parameters, else torch's own.")
+    show_completions_every: int = _help("Print one solution and one prediction every n steps; 0: never.", 0)
+    log_rollouts: bool = _help("Write every rollout to the run folder.", True)
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise UserError(unknown_key_message("preset", self.preset, PRESETS))
+        if self.num_generations is not None and self.num_generations < 2:
+            raise UserError(
+                f"num_generations is {self.num_generations}: a group needs at least 2 solution rollouts to compare"
+            )
+        for name in PRESETS[self.preset]:
+            if getattr(self, name) is None:
+                setattr(self, name, resolve(self.preset, name, num_generations=self.num_generations or 0))
+        if self.bf16 is None and not self.fp16 and not torch.cuda.is_available():
+            self.bf16 = cpu_has_fast_bf16()
+        self._check()
+        if self.problems_per_step is not None:
+            self._derive_batch_fields()
+        super().__post_init__()
+
+    @property
+    def has_predictive_phase(self) -> bool:
+        """Whether the run ever predicts before it rolls out."""
+        return self.parallel_steps != NEVER
+
+    def is_predictive(self, step: int) -> bool:
+        """Whether `step` (counted from 1) lies in the predictive phase."""
+        return self.has_predictive_phase and step > int(self.parallel_steps or 0)
+
+    @property
+    def problems_a_step(self) -> int:
+        """P: problems drawn a step, however the batch was given."""
+        return self.problems_per_step or (self.generation_batch_size or 0) // (self.num_generations or 1)
+
+    def request_maker(self) -> RequestMaker:
+        """Requests under this run's seed, sampling and limits."""
+        longest = self.max_completion_length or 0
+        return RequestMaker(
+            seed=self.seed,
+            max_tokens=longest,
+            max_meta_tokens=self.max_meta_length or longest,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+        )
+
+    def reward_options(self) -> RewardOptions:
+        """The forms of the self-alignment rewards."""
+        return RewardOptions(
+            base=self.difficulty_base,
+            difficulty=self.difficulty_reward,  # type: ignore[arg-type] - checked below
+            length=self.length_reward,  # type: ignore[arg-type]
+            notion=self.notion_reward,  # type: ignore[arg-type]
+            matching=self.notion_matching,  # type: ignore[arg-type]
+        )
+
+    def _check(self) -> None:
+        """Refuse contradictions, each with the value and the remedy."""
+        M = self.num_meta_generations or 0
+        problems: list[str] = []
+        if M == 1 or M < 0:
+            problems.append(f"num_meta_generations is {M}: use 0 (no meta path) or at least 2, a group to compare")
+        if M == 0:
+            for name, value, off in (
+                ("cutoff", self.cutoff, False),
+                ("gate", self.gate, "none"),
+                ("hints", self.hints, False),
+                ("expert_sft", self.expert_sft, False),
+                ("warm_start", self.warm_start, 0),
+            ):
+                if value != off:
+                    problems.append(
+                        f"{name} is {value!r} but num_meta_generations is 0: it needs predictions, so set "
+                        f"num_meta_generations to 2 or more, or {name} to {off!r}"
+                    )
+        if self.gate not in ("none", "self"):
+            problems.append(unknown_key_message("gate", str(self.gate), ("none", "self")))
+        if not (self.parallel_steps == NEVER or (isinstance(self.parallel_steps, int) and self.parallel_steps >= 0)):
+            problems.append(
+                f"parallel_steps is {self.parallel_steps!r}: use a number of steps, 0 or more, or {NEVER!r}"
+            )
+        if not self.has_predictive_phase:
+            problems.extend(
+                f"{name} is on but parallel_steps is {NEVER!r}: it acts in the predictive phase only, so set "
+                f"parallel_steps to a number of steps"
+                for name, is_on in (("cutoff", self.cutoff), ("gate", self.gate != "none"), ("hints", self.hints))
+                if is_on
+            )
+        for name, choices in (
+            ("loss_denominator", ("live", "all")),
+            ("difficulty_reward", ("power", "brier")),
+            ("length_reward", ("range", "log-ratio")),
+            ("notion_reward", ("counts", "rates")),
+            ("notion_matching", ("lemma", "substring")),
+        ):
+            if getattr(self, name) not in choices:
+                problems.append(unknown_key_message(name, getattr(self, name), choices))
+        for name, low, high in (
+            ("audit_rate", 0.0, 1.0),
+            ("max_gated_share", 0.0, 1.0),
+            ("difficulty_base", 0.0, 1.0),
+            ("expert_threshold", 0.0, 1.0),
+        ):
+            if not low <= getattr(self, name) <= high:
+                problems.append(f"{name} is {getattr(self, name)}: it must lie between {low:g} and {high:g}")
+        for name in (
+            "min_solution_length",
+            "micro_batch_rows",
+            "expert_buffer_size",
+            "expert_updates",
+            "engine_batch_size",
+        ):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.cutoff and not (self.cutoff_factor or 0) > 0:
+            problems.append(f"cutoff_factor is {self.cutoff_factor}: it must be above 0")
+        if M and self.min_solution_length >= (self.max_completion_length or 0):
+            problems.append(
+                f"min_solution_length ({self.min_solution_length}) must lie below max_completion_length "
+                f"({self.max_completion_length}), since predictions range from one to the other"
+            )
+        if self.loss_denominator == "all" and self.meta_weight != 1.0:
+            problems.append("meta_weight needs loss_denominator 'live': with 'all' both paths share one denominator")
+        if problems:
+            raise UserError("; ".join(problems))
+
+    def _derive_batch_fields(self) -> None:
+        """Turn problems and rows into TRL's batch fields.
+
+        TRL wants generation_batch_size = rows x processes x steps, a multiple of the group size. The number of
+        micro-batches is the smallest divisor of a process's solution rows that leaves room for its meta rows.
+        """
+        clashes = [
+            name for name in ("generation_batch_size", "steps_per_generation") if getattr(self, name) is not None
+        ]
+        if clashes or self.gradient_accumulation_steps != 1:
+            raise UserError(
+                "problems_per_step fixes the batch: leave "
+                + ", ".join(
+                    [*clashes, *(["gradient_accumulation_steps"] if self.gradient_accumulation_steps != 1 else [])]
+                )
+                + " unset, and use micro_batch_rows for memory"
+            )
+        G, M = self.num_generations or 0, self.num_meta_generations or 0
+        assert self.problems_per_step is not None
+        if self.problems_per_step < 1:
+            raise UserError(f"problems_per_step is {self.problems_per_step}: it must be at least 1")
+        rows = self.problems_per_step * G
+        needed = math.ceil(self.problems_per_step * (G + M) / self.micro_batch_rows)
+        self.gradient_accumulation_steps = next(n for n in range(min(needed, rows), rows + 1) if rows % n == 0)
+        self.per_device_train_batch_size = rows // self.gradient_accumulation_steps
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MASAConfig:
+        """Build from plain values, refusing unknown keys with the nearest known one.
+
+        Raises:
+            UserError: on unknown keys or contradictions.
+        """
+        known = [f.name for f in fields(cls) if f.init]
+        unknown = [key for key in values if key not in known]
+        if unknown:
+            raise UserError("; ".join(unknown_key_message("setting", key, known) for key in unknown))
+        return cls(**values)
+
+    def resolved(self) -> dict[str, Any]:
+        """All settings after presets and derivation, as plain values."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.init and not f.name.startswith("_")}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def cpu_has_fast_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AMX or AVX512-BF16)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags

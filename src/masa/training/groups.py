@@ -1,0 +1,72 @@
+"""A problem on its way through one step: what was foretold, what was rolled out, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from masa.awareness import CutoffDecision, Estimate, GateDecision, MetaReward
+from masa.records import Outcome, Prediction, Problem, Rollout
+
+
+@dataclass(slots=True)
+class MetaGroup:
+    """The meta rollouts of one problem; lists hold one entry a rollout."""
+
+    rollouts: list[Rollout] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    predictions: list[Prediction] = field(default_factory=list)
+    rewards: list[MetaReward] = field(default_factory=list)
+    """Empty while there is no outcome to compare with."""
+    advantages: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class SolutionGroup:
+    """The solution rollouts of one problem; lists hold one entry a rollout."""
+
+    prompts: list[Any] = field(default_factory=list)
+    """The prompt of each rollout, hint included: the one trained on."""
+    prompt_ids: list[tuple[int, ...]] = field(default_factory=list)
+    hints: list[tuple[str, ...]] = field(default_factory=list)
+    rollouts: list[Rollout] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    """NaN where no reward function could score the rollout."""
+    correct: list[bool | None] = field(default_factory=list)
+    """None where correctness is unknown."""
+    advantages: list[float] = field(default_factory=list)
+    is_live: bool = False
+    """Whether rewards differ, so that the group can teach."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens generated."""
+        return sum(rollout.length for rollout in self.rollouts)
+
+
+@dataclass(slots=True)
+class ProblemGroup:
+    """Everything one step knows of one problem."""
+
+    problem: Problem
+    row: Mapping[str, Any]
+    """The dataset row, handed to the reward functions."""
+    meta: MetaGroup = field(default_factory=MetaGroup)
+    solution: SolutionGroup = field(default_factory=SolutionGroup)
+    estimate: Estimate | None = None
+    decision: GateDecision | None = None
+    cut: CutoffDecision | None = None
+    outcome: Outcome | None = None
+    """None for a gated problem, or where correctness is unknown."""
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the gate kept the problem from being rolled out."""
+        return self.decision is not None and self.decision.gated
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether only the audit's draw had the problem rolled out."""
+        return self.decision is not None and self.decision.audited

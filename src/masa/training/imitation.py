@@ -1,0 +1,133 @@
+"""Learning from own texts: expert SFT inside RL, and the warm start before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from masa.awareness import (
+    ExpertBuffer,
+    ExpertOptions,
+    MetaPrompt,
+    make_expert,
+    resolve_template,
+    warm_start_target,
+)
+from masa.seeding import Purpose, derive_random
+from masa.training.config import MASAConfig
+from masa.training.experience import Experience
+from masa.training.groups import ProblemGroup
+from masa.training.sft import Example
+
+if TYPE_CHECKING:
+    from masa.training.trainer import MASATrainer
+
+
+class ExpertLoop:
+    """Collects expert trajectories and fine-tunes on them whenever the buffer is full (v1, Algorithm 1).
+
+    Comes after the step's policy-gradient update and before its checkpoint.
+    """
+
+    def __init__(self, config: MASAConfig) -> None:
+        self._is_on = bool(config.expert_sft)
+        self._updates = config.expert_updates
+        self._seed = config.seed
+        self._options = ExpertOptions(
+            min_length=config.min_solution_length,
+            max_length=max(config.max_completion_length or 0, config.min_solution_length),
+            threshold=config.expert_threshold,
+            include_unsolved=bool(config.expert_include_unsolved),
+            consistent=config.expert_consistent,
+            notion_key=template_of(config).notion_key,
+        )
+        self.buffer = ExpertBuffer(config.expert_buffer_size)
+
+    def after_step(self, trainer: MASATrainer, experience: Experience) -> dict[str, float]:
+        """Collect, and learn if there is enough; returns metrics of the update, if any."""
+        if not self._is_on:
+            return {}
+        for group in experience.groups:
+            self.buffer.add(self._trajectory(trainer, group, experience.step))
+        metrics = {"expert/buffer": float(len(self.buffer))}
+        if self.buffer.ready:
+            trajectories = self.buffer.drain()
+            examples = [trainer.example(item.prompt_ids, item.text) for item in trajectories]
+            result = trainer.imitation.update(examples, self._updates)
+            metrics |= {f"expert/{name}": value for name, value in result.items()}
+            metrics["expert/updates"] = self._updates - result["skipped_updates"]
+            metrics["expert/trajectories"] = float(len(trajectories))
+        return metrics
+
+    def _trajectory(self, trainer: MASATrainer, group: ProblemGroup, step: int) -> Any:
+        if group.outcome is None or not group.meta.rewards:
+            return None
+        return make_expert(
+            group.problem,
+            group.meta.texts,
+            group.meta.predictions,
+            group.meta.rewards,
+            group.outcome,
+            self._options,
+            run_seed=self._seed,
+            step=step,
+            prompt_ids=trainer.prompts.meta_ids(group.problem, group.row),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.buffer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.buffer.load_state_dict(state)
+
+
+def warm_start(trainer: MASATrainer) -> dict[str, float]:
+    """Teach the prediction's form and facts before any RL, from the initial policy's own rollouts (METHOD: phases).
+
+    Samples solution and meta rollouts of `config.warm_start` problems, and fine-tunes on one target a problem: a meta
+    rollout of its own with the true statistics put in.
+    """
+    config: MASAConfig = trainer.args
+    maker = trainer.experience
+    keys = list(trainer.problem_keys)
+    derive_random(config.seed, Purpose.WARM_START).shuffle(keys)
+    groups = [maker.group(key) for key in keys[: config.warm_start]]
+    maker.sample(groups, step=0)
+    examples = [example for group in groups if (example := _warm_start_example(trainer, group)) is not None]
+    result = trainer.imitation.update(examples, config.warm_start_updates)
+    # Moments of the warm start have no place in expert updates of a policy that has moved on.
+    trainer.forget_imitation()
+    tokens = _tokens(groups)
+    trainer.ledger.add(
+        warm_start_tokens=tokens,
+        expert_tokens=int(result["tokens"]),
+        expert_updates=int(config.warm_start_updates - result["skipped_updates"]),
+    )
+    return {f"warm_start/{name}": value for name, value in result.items()} | {
+        "warm_start/generated_tokens": float(tokens),
+        "warm_start/examples": float(len(examples)),
+    }
+
+
+def _warm_start_example(trainer: MASATrainer, group: ProblemGroup) -> Example | None:
+    if group.outcome is None:
+        return None
+    config: MASAConfig = trainer.args
+    text = warm_start_target(
+        group.meta.texts[0],
+        group.outcome,
+        group.problem.text,
+        min_length=config.min_solution_length,
+        max_length=config.max_completion_length or 0,
+        notion_key=template_of(config).notion_key,
+    )
+    return trainer.example(trainer.prompts.meta_ids(group.problem, group.row), text)
+
+
+def _tokens(groups: Sequence[ProblemGroup]) -> int:
+    return sum(rollout.length for group in groups for part in (group.solution, group.meta) for rollout in part.rollouts)
+
+
+def template_of(config: MASAConfig) -> MetaPrompt:
+    """The meta prompt's template."""
+    return resolve_template(config.meta_prompt)

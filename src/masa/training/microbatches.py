@@ -1,0 +1,157 @@
+"""From rows with advantages to the micro-batches that TRL's loss is computed on.
+
+Rows that cannot teach (advantage 0) never reach the model, rows of like length share a micro-batch, and each
+micro-batch is trimmed to its own longest row. What TRL divides by depends on the loss, so every row carries a
+factor on its advantage that makes the sum over micro-batches the loss wanted, whatever was dropped. All losses of
+`ROW_DROPPING_LOSSES` are linear in a positive factor on the advantage, clipping included.
+
+Notation: R rows of the whole step, K rows kept, A micro-batches (TRL's gradient accumulation), R_m rows in
+micro-batch m, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+TOKEN_MEAN_LOSSES = frozenset({"dapo", "cispo", "vespo"})
+"""TRL divides the sum over tokens by `num_items_in_batch`, given to it: dropping rows needs no factor."""
+ROW_MEAN_LOSSES = frozenset({"grpo", "dr_grpo", "sapo", "luspo"})
+"""TRL takes the mean over a micro-batch's rows, then over micro-batches: the factor is R_m x A / R."""
+ROW_DROPPING_LOSSES = TOKEN_MEAN_LOSSES | ROW_MEAN_LOSSES
+"""`bnpo` is missing: it divides by each micro-batch's own tokens, which dropping rows changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One completion on its way to the learner."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    advantage: float
+    path: str
+    """`solution` or `meta`."""
+    is_live: bool
+    """Whether its group can teach, that is, has variance."""
+    is_masked: bool = False
+    """Left out of the loss and of token counts (TRL's `mask_truncated_completions`)."""
+
+    @property
+    def tokens(self) -> int:
+        """Completion tokens that count in the loss."""
+        return 0 if self.is_masked else len(self.completion_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Denominators:
+    """What each path's sum is divided by."""
+
+    tokens: float
+    """`num_items_in_batch` as TRL gets it."""
+    rows: float
+    """R for the losses that average over rows."""
+    path_scale: dict[str, float]
+    """Factor on the advantages of each path."""
+
+
+def denominators(rows: Sequence[Row], *, loss_type: str, mode: str, meta_weight: float = 1.0) -> Denominators:
+    """Denominators under `loss_denominator` = `mode`.
+
+    `all`: every row counts, as in TRL. `live`: each path is divided by its own live rows (or their tokens), so the
+    loss is the solution path's mean plus `meta_weight` times the meta path's, whatever share of groups is dead.
+    """
+    if mode == "all":
+        return Denominators(
+            tokens=float(sum(row.tokens for row in rows)),
+            rows=float(len(rows)),
+            path_scale=dict.fromkeys({row.path for row in rows}, 1.0),
+        )
+    live = [row for row in rows if row.is_live]
+    size = {
+        path: sum(row.tokens if loss_type in TOKEN_MEAN_LOSSES else 1 for row in live if row.path == path)
+        for path in ("solution", "meta")
+    }
+    total = float(sum(size.values()))
+    weight = {"solution": 1.0, "meta": meta_weight}
+    return Denominators(
+        tokens=total,
+        rows=total,
+        path_scale={path: weight[path] * total / count for path, count in size.items() if count},
+    )
+
+
+def build_micro_batches(
+    rows: Sequence[Row],
+    *,
+    count: int,
+    loss_type: str,
+    denominator: Denominators,
+    pad_token_id: int,
+    device: torch.device,
+    drop_dead: bool,
+) -> list[dict[str, Tensor]]:
+    """Exactly `count` micro-batches in TRL's format; those beyond the kept rows are empty.
+
+    Args:
+        rows: every row of the step on this process.
+        count: TRL's gradient accumulation steps, A.
+        drop_dead: leave out rows with advantage 0; only exact for `ROW_DROPPING_LOSSES` without a KL term, entropy
+            bonus or auxiliary loss.
+    """
+    kept = [row for row in rows if row.tokens and (row.advantage != 0.0 or not drop_dead)]
+    scaled = [replace(row, advantage=row.advantage * denominator.path_scale[row.path]) for row in kept]
+    parts = _split_by_length(scaled, count)
+    batches = []
+    for part in parts:
+        factor = 1.0
+        if loss_type in ROW_MEAN_LOSSES and denominator.rows:
+            factor = len(part) * count / denominator.rows
+        batches.append(_collate(part, factor, denominator.tokens, pad_token_id, device))
+    return batches
+
+
+def _split_by_length(rows: Sequence[Row], count: int) -> list[list[Row]]:
+    """At most `count` parts of like length, balanced by padded tokens, then empty parts.
+
+    Longest first: a part is closed when its padded area reaches an equal share of what is left.
+    """
+    ordered = sorted(rows, key=lambda row: -(len(row.prompt_ids) + len(row.completion_ids)))
+    parts: list[list[Row]] = []
+    start = 0
+    while start < len(ordered):
+        left = count - len(parts)
+        remaining = sum(len(r.prompt_ids) + len(r.completion_ids) for r in ordered[start:])
+        width = len(ordered[start].prompt_ids) + len(ordered[start].completion_ids)
+        size = len(ordered) - start if left == 1 else max(1, round(remaining / left / width))
+        parts.append(list(ordered[start : start + size]))
+        start += size
+    return parts + [[] for _ in range(count - len(parts))]
+
+
+def _collate(
+    rows: Sequence[Row], factor: float, num_items: float, pad_token_id: int, device: torch.device
+) -> dict[str, Tensor]:
+    """Prompts padded on the left, completions on the right, as TRL's loss expects them."""
+    # Width 2 at least: TRL takes a column of width 1 for a per-sequence value.
+    prompt_width = max((len(row.prompt_ids) for row in rows), default=1)
+    completion_width = max(2, max((len(row.completion_ids) for row in rows), default=2))
+    shape = (len(rows), prompt_width), (len(rows), completion_width)
+    prompt_ids, completion_ids = (torch.full(s, pad_token_id, dtype=torch.long) for s in shape)
+    prompt_mask, completion_mask = (torch.zeros(s, dtype=torch.long) for s in shape)
+    for i, row in enumerate(rows):
+        prompt_ids[i, prompt_width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
+        prompt_mask[i, prompt_width - len(row.prompt_ids) :] = 1
+        completion_ids[i, : len(row.completion_ids)] = torch.tensor(row.completion_ids)
+        completion_mask[i, : row.tokens] = 1
+    batch = {
+        "prompt_ids": prompt_ids,
+        "prompt_mask": prompt_mask,
+        "completion_ids": completion_ids,
+        "completion_mask": completion_mask,
+        "advantages": torch.tensor([row.advantage * factor for row in rows], dtype=torch.float32),
+        "num_items_in_batch": torch.tensor(float(num_items)),
+    }
+    return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -1,0 +1,53 @@
+"""Which problems come next: a permutation per epoch, derived from (seed, epoch)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from masa.seeding import Purpose, derive_generator
+
+
+class ProblemStream:
+    """Endless stream of problem keys over a finite set.
+
+    Every epoch visits each problem once, in an order that depends on the seed and the epoch alone; a step may
+    span two epochs. The position is saved, so a resumed run draws what an uninterrupted one would have drawn.
+
+    Raises:
+        ValueError: if there are no problems.
+    """
+
+    def __init__(self, keys: list[int], *, seed: int, shuffle: bool = True) -> None:
+        if not keys:
+            raise ValueError("no problems to draw from")
+        self._keys = list(keys)
+        self._seed = seed
+        self._shuffle = shuffle
+        self.drawn = 0
+        self._epoch_cache: tuple[int, list[int]] | None = None
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the problems so far, fractions included."""
+        return self.drawn / len(self._keys)
+
+    def draw(self, count: int) -> list[int]:
+        """The next `count` keys."""
+        keys = [self._at(self.drawn + i) for i in range(count)]
+        self.drawn += count
+        return keys
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn = int(state["drawn"])
+
+    def _at(self, position: int) -> int:
+        epoch, index = divmod(position, len(self._keys))
+        if self._epoch_cache is None or self._epoch_cache[0] != epoch:
+            order = list(self._keys)
+            if self._shuffle:
+                derive_generator(self._seed, Purpose.DATA_ORDER, epoch).shuffle(order)
+            self._epoch_cache = (epoch, order)
+        return self._epoch_cache[1][index]

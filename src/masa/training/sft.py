@@ -1,0 +1,112 @@
+"""Fine-tuning on the policy's own texts: expert trajectories and the warm start.
+
+Beside the policy gradient, with AdamW moments of its own: gradients of the two never meet in one optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and the response to imitate."""
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+
+
+class Imitation:
+    """Token-mean negative log-likelihood of responses, one full-batch AdamW update at a time.
+
+    Behaviour cloning of the paper (v1, Eq. 5): L = -sum_t log pi(o_t | o_<t), here divided by the tokens of all
+    responses. Prompts carry no loss.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        learning_rate: float,
+        pad_token_id: int,
+        max_grad_norm: float = 1.0,
+        micro_batch_rows: int = 16,
+    ) -> None:
+        self._model = model
+        self._pad_token_id = pad_token_id
+        self._max_grad_norm = max_grad_norm
+        self._micro_batch_rows = micro_batch_rows
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=0.0)
+
+    def update(self, examples: Sequence[Example], updates: int) -> dict[str, float]:
+        """`updates` steps on all of `examples`; returns loss before and after (nats a token) and tokens seen.
+
+        Gradients found on the parameters are put back afterwards, and so is the model's mode. A step whose
+        gradient is not finite changes nothing.
+        """
+        if not examples or updates < 1:
+            return {"loss_first": 0.0, "loss_last": 0.0, "tokens": 0.0, "skipped_updates": 0.0}
+        tokens = sum(len(example.response_ids) for example in examples)
+        kept_grads = [p.grad for p in self._parameters]
+        was_training = self._model.training
+        self._model.train()
+        losses: list[float] = []
+        skipped = 0
+        try:
+            for _ in range(updates):
+                self._optimizer.zero_grad(set_to_none=True)
+                losses.append(sum(self._backward(part, tokens) for part in self._parts(examples)))
+                norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+                if torch.isfinite(norm):
+                    self._optimizer.step()
+                else:
+                    skipped += 1
+        finally:
+            for parameter, grad in zip(self._parameters, kept_grads, strict=True):
+                parameter.grad = grad
+            self._model.train(was_training)
+        return {
+            "loss_first": losses[0],
+            "loss_last": losses[-1],
+            "tokens": float(tokens * updates),
+            "skipped_updates": float(skipped),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._optimizer.load_state_dict(state)
+
+    def _parts(self, examples: Sequence[Example]) -> list[list[Example]]:
+        ordered = sorted(examples, key=lambda e: len(e.prompt_ids) + len(e.response_ids))
+        return [ordered[i : i + self._micro_batch_rows] for i in range(0, len(ordered), self._micro_batch_rows)]
+
+    def _backward(self, part: Sequence[Example], tokens: int) -> float:
+        input_ids, attention_mask, labels = self._collate(part)
+        logits = self._model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+        loss: Tensor = nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
+        )
+        (loss / tokens).backward()
+        return float(loss.detach()) / tokens
+
+    def _collate(self, part: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
+        """Right-padded [rows, width] ids, mask and labels (-100 where there is no loss)."""
+        width = max(len(e.prompt_ids) + len(e.response_ids) for e in part)
+        input_ids = torch.full((len(part), width), self._pad_token_id)
+        attention_mask = torch.zeros((len(part), width), dtype=torch.long)
+        labels = torch.full((len(part), width), -100)
+        for i, example in enumerate(part):
+            ids = torch.tensor(example.prompt_ids + example.response_ids)
+            input_ids[i, : len(ids)] = ids
+            attention_mask[i, : len(ids)] = 1
+            labels[i, len(example.prompt_ids) : len(ids)] = ids[len(example.prompt_ids) :]
+        device = next(self._model.parameters()).device
+        return input_ids.to(device), attention_mask.to(device), labels.to(device)

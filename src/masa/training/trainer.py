@@ -1,0 +1,459 @@
+"""`MASATrainer`: a drop-in for TRL's `GRPOTrainer`, and the only file that touches TRL's private methods.
+
+MASA makes the experience, TRL learns from it. Overridden, each checked by tests/training/test_trl_contract.py:
+`_prepare_inputs` (serves our micro-batches), `compute_loss` (an empty micro-batch), `_generate_single_turn`
+(evaluation through our engine), `get_train_dataloader` (a clock), `training_step` and `_get_grad_norm` (to read
+what a step did), `_save_checkpoint` and `_load_optimizer_and_scheduler` (our state beside TRL's).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+from trl import GRPOTrainer
+from trl.data_utils import is_conversational
+
+from masa.awareness import Cutoff, Gate, make_predictor
+from masa.errors import UserError
+from masa.records import Rollout
+from masa.rollout.local import LocalEngine
+from masa.rollout.prompting import PromptBuilder
+from masa.runs import Ledger, RunFolder
+from masa.seeding import Purpose
+from masa.training import checkpoint, support
+from masa.training.config import MASAConfig
+from masa.training.experience import Experience, ExperienceMaker, ScoredRollouts
+from masa.training.groups import ProblemGroup
+from masa.training.imitation import ExpertLoop, warm_start
+from masa.training.measures import Measures, rollout_rows, show_completions
+from masa.training.microbatches import build_micro_batches, denominators
+from masa.training.problem_stream import ProblemStream
+from masa.training.sft import Example, Imitation
+
+SMALL_MODEL = 10_000_000
+"""Below this many parameters, threads of one matrix product wait for each other longer than they work."""
+
+StepListener = Callable[[dict[str, Any]], None]
+
+
+class MASATrainer(GRPOTrainer):  # type: ignore[misc]
+    """GRPO on experience that the policy itself helps to choose (METHOD of arXiv 2510.03259).
+
+    Takes `GRPOTrainer`'s arguments with a [`MASAConfig`] as `args`. Preset `grpo` trains as TRL does; where it uses a
+    feature that MASA's generation does not serve (tools, `rollout_func`, vLLM, images, ...), TRL's own path runs
+    untouched. The other presets refuse such features in one line.
+
+    Attributes:
+        run: the run folder, made at the start of training in `args.output_dir` unless set before.
+        run_context: further settings to note in the run folder's `config.yaml`.
+        step_listeners: called with each step's metrics.
+
+    Raises:
+        UserError: on arguments that contradict each other or that the method cannot serve.
+    """
+
+    _tag_names = ["trl", "grpo", "masa"]  # noqa: RUF012 - TRL's own declaration
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: MASAConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args if args is not None else MASAConfig()
+        if not isinstance(args, MASAConfig):
+            raise UserError(f"args is a {type(args).__name__}: MASATrainer needs a MASAConfig")
+        reasons = support.unsupported(
+            args,
+            train_dataset=train_dataset,
+            tools=kwargs.get("tools"),
+            rollout_func=kwargs.get("rollout_func"),
+            environment_factory=kwargs.get("environment_factory"),
+        )
+        _refuse(args, reasons)
+        super().__init__(
+            model, reward_funcs, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs
+        )
+        if support.has_learned_positions(self.model):
+            reasons.append("a model with learned positions (its log-probabilities are wrong under TRL's left padding)")
+        if self._is_vlm:
+            reasons.append("a vision-language model")
+        _refuse(args, reasons)
+        self.run: RunFolder | None = None
+        self.run_context: dict[str, Any] = {}
+        self.step_listeners: list[StepListener] = []
+        self.serves_own_experience = not reasons
+        if self.serves_own_experience:
+            self._build_method()
+
+    def _build_method(self) -> None:
+        args: MASAConfig = self.args
+        self.engine = LocalEngine(
+            self.model, self._tokenizer, max_batch_size=args.engine_batch_size, eos_token_ids=self.eos_token_ids
+        )
+        self.prompts = PromptBuilder(
+            lambda prompts: self._tokenize_prompts(prompts)[0],
+            template=args.meta_prompt,
+            min_length=args.min_solution_length,
+            max_length=args.max_completion_length,
+            problem_column=args.problem_column,
+        )
+        self.problem_keys = keys = self._keys_within_prompt_limit()
+        self._correctness_index = self._find_correctness()
+        self.experience = ExperienceMaker(
+            args,
+            engine=self.engine,
+            stream=ProblemStream(keys, seed=args.seed, shuffle=args.shuffle_dataset is not False),
+            prompts=self.prompts,
+            problems=self.train_dataset,
+            predictor=make_predictor("self" if args.num_meta_generations else "none"),
+            gate=self._make_gate(),
+            cutoff=self._make_cutoff(),
+            score=self._score,
+            decode=self._decode,
+        )
+        if args.problems_a_step > len(keys):
+            raise UserError(
+                f"a step draws {args.problems_a_step} problems but the training set has {len(keys)}: "
+                "lower problems_per_step or add problems"
+            )
+        self.ledger = Ledger()
+        self.measures = Measures()
+        self.expert = ExpertLoop(args)
+        self._imitation: Imitation | None = None
+        self._experience: Experience | None = None
+        self._step_loss: Tensor | None = None
+        self._grad_norm: float | None = None
+        self._update_started = 0.0
+        self._step_started = 0.0
+        self._evaluation_draws = (0, 0)
+        self.add_callback(_StepEnd(self))
+
+    def _make_gate(self) -> Gate | None:
+        args: MASAConfig = self.args
+        if args.gate == "none":
+            return None
+        return Gate(args.seed, gate_std=args.gate_std, max_share=args.max_gated_share, audit=args.audit_rate)
+
+    def _make_cutoff(self) -> Cutoff | None:
+        args: MASAConfig = self.args
+        if not args.cutoff:
+            return None
+        return Cutoff(
+            args.seed,
+            minimum=args.min_solution_length,
+            maximum=args.max_completion_length,
+            factor=args.cutoff_factor,
+            exempt=args.audit_rate,
+        )
+
+    # Experience for TRL's learner
+
+    def get_train_dataloader(self) -> Any:
+        """Only a clock: which problems come next is the problem stream's business."""
+        if not self.serves_own_experience:
+            return super().get_train_dataloader()
+        steps = max(1, len(self.train_dataset) // self.args.problems_a_step)
+        ticks = list(range(steps * self.args.gradient_accumulation_steps))
+        return DataLoader(ticks, batch_size=1, collate_fn=_no_inputs)  # type: ignore[arg-type]
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        if not self.serves_own_experience or not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        position = self._step % self.args.gradient_accumulation_steps
+        if position == 0:
+            self._step_started = time.perf_counter()
+            self._experience = self.experience.make(self.state.global_step + 1)
+            self._buffered_inputs = self._micro_batches(self._experience)
+            self._step_loss, self._grad_norm = None, None
+            self._update_started = time.perf_counter()
+        return self._buffered_inputs[position]
+
+    def _micro_batches(self, experience: Experience) -> list[dict[str, Tensor]]:
+        args: MASAConfig = self.args
+        return build_micro_batches(
+            experience.rows,
+            count=args.gradient_accumulation_steps,
+            loss_type=args.loss_type,
+            denominator=denominators(
+                experience.rows, loss_type=args.loss_type, mode=args.loss_denominator, meta_weight=args.meta_weight
+            ),
+            pad_token_id=self._tokenizer.pad_token_id,
+            device=self.accelerator.device,
+            drop_dead=support.can_drop_dead_rows(args, aux_loss=self.aux_loss_enabled),
+        )
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        if self.serves_own_experience and self.model.training and not inputs["completion_ids"].size(0):
+            # No parameter takes part, so gradients stay None and AdamW, which moves on zeros, does not move.
+            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.serves_own_experience:
+            self._step_loss = loss if self._step_loss is None else self._step_loss + loss
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._grad_norm = None if grad_norm is None else float(grad_norm)
+        return grad_norm
+
+    def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        """Evaluation's completions, from our engine."""
+        if not self.serves_own_experience:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        step, drawn = self._evaluation_draws
+        if step != self.state.global_step:
+            step, drawn = self.state.global_step, 0
+        requests = self.args.request_maker().solutions(
+            [tuple(ids) for ids in prompt_ids], step, drawn, purpose=Purpose.EVALUATION
+        )
+        self._evaluation_draws = (step, drawn + len(requests))
+        return [list(rollout.token_ids) for rollout in self.engine.generate(requests)], None
+
+    # Rewards
+
+    def _decode(self, rollouts: Sequence[Rollout]) -> list[str]:
+        ids = [list(rollout.token_ids) for rollout in rollouts]
+        return list(self._tokenizer.batch_decode(ids, skip_special_tokens=True)) if ids else []
+
+    def _score(self, groups: Sequence[ProblemGroup]) -> ScoredRollouts:
+        """All reward functions on all solution rollouts of `groups`, called as TRL calls them."""
+        inputs = [dict(group.row) for group in groups for _ in group.solution.rollouts]
+        prompts = [prompt for group in groups for prompt in group.solution.prompts]
+        texts = [text for group in groups for text in group.solution.texts]
+        ids = [list(rollout.token_ids) for group in groups for rollout in group.solution.rollouts]
+        completions: list[Any] = texts
+        if is_conversational({"prompt": prompts[0]}):
+            completions = [[{"role": "assistant", "content": text}] for text in texts]
+        try:
+            per_function = self._calculate_rewards(inputs, prompts, completions, ids)
+        except ValueError as error:
+            if str(error).startswith("The reward function"):
+                raise UserError(str(error)) from error
+            raise
+        rewards = (per_function * self.reward_weights.to(per_function.device)).nansum(dim=1)
+        rewards[torch.isnan(per_function).all(dim=1)] = torch.nan
+        self.measures.observe_reward_functions(self.reward_func_names, per_function)
+        correct: list[bool | None] = [None] * len(texts)
+        if self._correctness_index is not None:
+            column = per_function[:, self._correctness_index].tolist()
+            correct = [None if value != value else value >= self.args.correct_threshold for value in column]
+        self._refuse_gate_on_graded_rewards(rewards)
+        return ScoredRollouts(rewards=rewards.tolist(), correct=correct)
+
+    def _refuse_gate_on_graded_rewards(self, rewards: Tensor) -> None:
+        if self.args.gate == "none" or self.args.correctness is not None:
+            return
+        finite = rewards[~torch.isnan(rewards)]
+        graded = finite[(finite != 0) & (finite != 1)]
+        if len(graded):
+            raise UserError(
+                f"the gate foretells 0/1 rewards, but a reward of {graded[0].item():g} was seen: name the reward "
+                "function that says what is correct (correctness), or turn the gate off (gate: none)"
+            )
+
+    def _find_correctness(self) -> int | None:
+        args: MASAConfig = self.args
+        names = self.reward_func_names
+        if args.correctness is not None:
+            if args.correctness not in names:
+                raise UserError(
+                    f"correctness names {args.correctness!r}, but the reward functions are {', '.join(names)}"
+                )
+            return int(names.index(args.correctness))
+        if len(names) == 1:
+            return 0
+        if support.needs_method(args):
+            raise UserError(
+                f"there are {len(names)} reward functions ({', '.join(names)}): name in `correctness` the one that "
+                "says what is correct"
+            )
+        return None
+
+    def _keys_within_prompt_limit(self) -> list[int]:
+        """Problems whose prompts, the longer of both, fit `max_prompt_length`; all of them without a limit."""
+        args: MASAConfig = self.args
+        keys = list(range(len(self.train_dataset)))
+        if args.max_prompt_length is None:
+            return keys
+        kept = []
+        for key in keys:
+            row = self.train_dataset[key]
+            problem = self.prompts.problem(key, row)
+            ids = [self.prompts.solution_ids(problem, row)]
+            if args.num_meta_generations:
+                ids.append(self.prompts.meta_ids(problem, row))
+            if max(map(len, ids)) <= args.max_prompt_length:
+                kept.append(key)
+        if not kept:
+            raise UserError(f"no problem's prompts fit max_prompt_length {args.max_prompt_length}: raise it")
+        return kept
+
+    # The run
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        if not self.serves_own_experience:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        with _threads(self._thread_count()):
+            if self.run is None:
+                self.run = RunFolder.create(
+                    self.args.output_dir,
+                    self.args.resolved() | self.run_context,
+                    seeds={"seed": self.args.seed},
+                    resume=bool(resume_from_checkpoint),
+                    may_differ=checkpoint.MAY_DIFFER,
+                )
+            if self.args.warm_start and not resume_from_checkpoint:
+                self.run.write_ledger(self.ledger.state_dict())
+                self.measures.warm_start = warm_start(self)
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    @property
+    def has_imitated(self) -> bool:
+        """Whether the imitation's optimizer has state."""
+        return self._imitation is not None
+
+    @property
+    def imitation(self) -> Imitation:
+        """Fine-tuning on own texts, with optimizer state of its own."""
+        if self._imitation is None:
+            args: MASAConfig = self.args
+            self._imitation = Imitation(
+                self.accelerator.unwrap_model(self.model),
+                learning_rate=args.expert_learning_rate or args.learning_rate,
+                pad_token_id=self._tokenizer.pad_token_id,
+                max_grad_norm=args.max_grad_norm,
+                micro_batch_rows=args.micro_batch_rows,
+            )
+        return self._imitation
+
+    def forget_imitation(self) -> None:
+        """Start the next fine-tuning with fresh optimizer state."""
+        self._imitation = None
+
+    def example(self, prompt_ids: Sequence[int], text: str) -> Example:
+        """A text to imitate after a prompt, ended as the policy ends its own."""
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Example(tuple(prompt_ids), (*ids, self.eos_token_ids[0]))
+
+    def _thread_count(self) -> int | None:
+        if self.args.num_threads is not None:
+            return int(self.args.num_threads)
+        size = sum(parameter.numel() for parameter in self.model.parameters())
+        return 1 if self.accelerator.device.type == "cpu" and size < SMALL_MODEL else None
+
+    def finish_step(self) -> None:
+        """After the optimizer's step and before its checkpoint: expert SFT, ledger, metrics, files."""
+        experience = self._experience
+        assert experience is not None
+        ended = time.perf_counter()
+        seconds = dict(experience.seconds) | {"update": ended - self._update_started}
+        learned = self.expert.after_step(self, experience)
+        seconds["expert"] = time.perf_counter() - ended
+        self.measures.account(self.ledger, experience, learned, seconds)
+        metrics = self.measures.step_metrics(experience, self.experience, self.ledger)
+        metrics |= learned
+        metrics |= {
+            "loss": None if self._step_loss is None else self._step_loss.item(),
+            "grad_norm": self._grad_norm,
+            "learning_rate": self._get_learning_rate(),
+            "epoch": self.experience.stream.epoch,
+            **{f"time/{name}": value for name, value in seconds.items()},
+            "time/step": time.perf_counter() - self._step_started,
+        }
+        metrics = {name: value for name, value in metrics.items() if value is not None}
+        self._fill_trl_logs(experience, metrics)
+        if self.run is not None:
+            if self.args.log_rollouts:
+                self.run.write_rollouts(experience.step, rollout_rows(experience))
+            self.run.append_metrics(experience.step, metrics)
+            self.run.write_ledger(self.ledger.state_dict())
+        for listener in self.step_listeners:
+            listener({"step": experience.step, **metrics})
+        every = self.args.show_completions_every
+        if every and experience.step % every == 0:
+            show_completions(experience)
+        self._experience = None
+
+    def _fill_trl_logs(self, experience: Experience, metrics: dict[str, Any]) -> None:
+        """TRL's own metric names, for its trackers and callbacks, and ours beside them."""
+        own = self._metrics["train"]
+        named_by_transformers = {"loss", "grad_norm", "learning_rate", "epoch"}
+        for name, value in metrics.items():
+            if isinstance(value, (int, float)) and name not in named_by_transformers:
+                own[name].append(float(value))
+        for name, value in self.measures.trl_metrics(experience).items():
+            own[name].append(value)
+        self.state.num_input_tokens_seen += sum(len(r.prompt_ids) + len(r.completion_ids) for r in experience.rows)
+        own["num_tokens"] = [self.state.num_input_tokens_seen]
+        for column in ("prompt", "completion", "advantages"):
+            self._logs[column].clear()
+        self._logs["rewards"].clear()
+        for group in experience.groups:
+            self._logs["prompt"].extend(group.solution.prompts)
+            self._logs["completion"].extend(group.solution.texts)
+            self._logs["rewards"]["reward"].extend(group.solution.rewards)
+            self._logs["advantages"].extend(group.solution.advantages)
+
+    # Checkpoints
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if not self.serves_own_experience:
+            super()._save_checkpoint(model, trial)
+            return
+        with checkpoint.staged(self, trial) as folder:
+            super()._save_checkpoint(model, trial)
+            checkpoint.save_state(folder, self)
+
+    def _load_optimizer_and_scheduler(self, checkpoint_folder: Any) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint_folder)
+        if self.serves_own_experience and checkpoint_folder is not None:
+            checkpoint.load_state(checkpoint_folder, self)
+
+
+class _StepEnd(TrainerCallback):  # type: ignore[misc]
+    """Hands control back to the trainer after each optimizer step, before logging and saving."""
+
+    def __init__(self, trainer: MASATrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        self._trainer.finish_step()
+
+
+def _refuse(args: MASAConfig, reasons: list[str]) -> None:
+    if reasons and support.needs_method(args):
+        raise UserError(
+            f"preset {args.preset!r} does not serve {', '.join(reasons)} yet: leave it out, or use preset 'grpo' "
+            "with num_meta_generations 0 and gate 'none', which keeps TRL's own path"
+        )
+
+
+def _no_inputs(_: Any) -> dict[str, Any]:
+    return {}
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
