@@ -103,7 +103,7 @@ def staged(trainer: MASATrainer, trial: Any) -> Iterator[Path]:
         trainer.args.save_total_limit, trainer.args.output_dir = limit, directory
     if final.exists():
         shutil.rmtree(final)
-    os.replace(staging / final.name, final)
+    (staging / final.name).replace(final)
     shutil.rmtree(staging, ignore_errors=True)
     rotate_checkpoints(output_dir=str(final.parent), save_total_limit=limit, use_mtime=True)
 

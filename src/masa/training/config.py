@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from trl import GRPOConfig
 
 from masa.awareness import RewardOptions
+from masa.awareness.notions import Matching
+from masa.awareness.rewards import DifficultyReward, LengthReward, NotionReward
 from masa.errors import UserError, unknown_key_message
 from masa.rollout.requests import RequestMaker
 from masa.training.presets import NEVER, PRESETS, resolve
@@ -21,7 +23,7 @@ def _help(text: str, default: Any = None) -> Any:
 
 
 @dataclass
-class MASAConfig(GRPOConfig):
+class MASAConfig(GRPOConfig):  # type: ignore[misc]
     """Settings of [`MASATrainer`].
 
     All of TRL's `GRPOConfig` applies. A field that a preset decides defaults to None, "from the preset", inherited
@@ -101,7 +103,7 @@ class MASAConfig(GRPOConfig):
             if getattr(self, name) is None:
                 setattr(self, name, resolve(self.preset, name, num_generations=self.num_generations or 0))
         if self.bf16 is None and not self.fp16 and not torch.cuda.is_available():
-            self.bf16 = cpu_has_fast_bf16()
+            self.bf16: bool | None = cpu_has_fast_bf16()
         self._check()
         if self.problems_per_step is not None:
             self._derive_batch_fields()
@@ -137,10 +139,10 @@ class MASAConfig(GRPOConfig):
         """The forms of the self-alignment rewards."""
         return RewardOptions(
             base=self.difficulty_base,
-            difficulty=self.difficulty_reward,  # type: ignore[arg-type] - checked below
-            length=self.length_reward,  # type: ignore[arg-type]
-            notion=self.notion_reward,  # type: ignore[arg-type]
-            matching=self.notion_matching,  # type: ignore[arg-type]
+            difficulty=cast(DifficultyReward, self.difficulty_reward),
+            length=cast(LengthReward, self.length_reward),
+            notion=cast(NotionReward, self.notion_reward),
+            matching=cast(Matching, self.notion_matching),
         )
 
     def _check(self) -> None:
@@ -192,15 +194,10 @@ class MASAConfig(GRPOConfig):
         ):
             if not low <= getattr(self, name) <= high:
                 problems.append(f"{name} is {getattr(self, name)}: it must lie between {low:g} and {high:g}")
-        for name in (
-            "min_solution_length",
-            "micro_batch_rows",
-            "expert_buffer_size",
-            "expert_updates",
-            "engine_batch_size",
-        ):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} is {getattr(self, name)}: it must be at least 1")
+        sizes = ("min_solution_length", "micro_batch_rows", "expert_buffer_size", "expert_updates", "engine_batch_size")
+        problems.extend(
+            f"{name} is {getattr(self, name)}: it must be at least 1" for name in sizes if getattr(self, name) < 1
+        )
         if self.cutoff and not (self.cutoff_factor or 0) > 0:
             problems.append(f"cutoff_factor is {self.cutoff_factor}: it must be above 0")
         if M and self.min_solution_length >= (self.max_completion_length or 0):
@@ -219,16 +216,11 @@ class MASAConfig(GRPOConfig):
         TRL wants generation_batch_size = rows x processes x steps, a multiple of the group size. The number of
         micro-batches is the smallest divisor of a process's solution rows that leaves room for its meta rows.
         """
-        clashes = [
-            name for name in ("generation_batch_size", "steps_per_generation") if getattr(self, name) is not None
-        ]
-        if clashes or self.gradient_accumulation_steps != 1:
+        unset = {"generation_batch_size": None, "steps_per_generation": None, "gradient_accumulation_steps": 1}
+        clashes = [name for name, default in unset.items() if getattr(self, name) != default]
+        if clashes:
             raise UserError(
-                "problems_per_step fixes the batch: leave "
-                + ", ".join(
-                    [*clashes, *(["gradient_accumulation_steps"] if self.gradient_accumulation_steps != 1 else [])]
-                )
-                + " unset, and use micro_batch_rows for memory"
+                f"problems_per_step fixes the batch: leave {', '.join(clashes)} unset; micro_batch_rows bounds memory"
             )
         G, M = self.num_generations or 0, self.num_meta_generations or 0
         assert self.problems_per_step is not None
@@ -236,7 +228,7 @@ class MASAConfig(GRPOConfig):
             raise UserError(f"problems_per_step is {self.problems_per_step}: it must be at least 1")
         rows = self.problems_per_step * G
         needed = math.ceil(self.problems_per_step * (G + M) / self.micro_batch_rows)
-        self.gradient_accumulation_steps = next(n for n in range(min(needed, rows), rows + 1) if rows % n == 0)
+        self.gradient_accumulation_steps: int = next(n for n in range(min(needed, rows), rows + 1) if rows % n == 0)
         self.per_device_train_batch_size = rows // self.gradient_accumulation_steps
 
     @classmethod

@@ -129,17 +129,17 @@ class Measures:
                 ),
             }
             metrics |= awareness_summary(list(self._pairs)).metrics()
-        for part in (maker.predictor, maker.gate, maker.cutoff):
-            if part is not None:
-                metrics |= part.metrics()
+        for advisor in (maker.predictor, maker.gate, maker.cutoff):
+            if advisor is not None:
+                metrics |= advisor.metrics()
         return metrics
 
     def trl_metrics(self, experience: Experience) -> dict[str, float]:
         """The same step under the names that TRL gives its metrics."""
         groups = [group for group in experience.groups if group.solution.rollouts]
         rollouts = [rollout for group in groups for rollout in group.solution.rollouts]
-        lengths = [rollout.length for rollout in rollouts]
-        ended = [rollout.length for rollout in rollouts if rollout.finish_reason is FinishReason.STOP] or [0]
+        lengths = [float(rollout.length) for rollout in rollouts]
+        ended = [float(rollout.length) for rollout in rollouts if rollout.finish_reason is FinishReason.STOP] or [0.0]
         rewards = [r for group in groups for r in group.solution.rewards if math.isfinite(r)]
         if not lengths or not rewards:
             return {}
@@ -152,8 +152,8 @@ class Measures:
         for prefix, values in (("completions/", lengths), ("completions/terminated_", ended)):
             kind = prefix.removeprefix("completions/")
             named[f"completions/mean_{kind}length"] = _required_mean(values)
-            named[f"completions/min_{kind}length"] = float(min(values))
-            named[f"completions/max_{kind}length"] = float(max(values))
+            named[f"completions/min_{kind}length"] = min(values)
+            named[f"completions/max_{kind}length"] = max(values)
         for name, values in self._reward_functions.items():
             finite = [value for value in values if math.isfinite(value)]
             if finite:

@@ -94,7 +94,7 @@ class Imitation:
         loss: Tensor = nn.functional.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
         )
-        (loss / tokens).backward()
+        torch.autograd.backward(loss / tokens)
         return float(loss.detach()) / tokens
 
     def _collate(self, part: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:

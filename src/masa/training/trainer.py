@@ -21,7 +21,7 @@ from trl import GRPOTrainer
 from trl.data_utils import is_conversational
 
 from masa.awareness import Cutoff, Gate, make_predictor
-from masa.errors import UserError
+from masa.errors import UserError, unknown_key_message
 from masa.records import Rollout
 from masa.rollout.local import LocalEngine
 from masa.rollout.prompting import PromptBuilder
@@ -147,7 +147,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _make_cutoff(self) -> Cutoff | None:
         args: MASAConfig = self.args
-        if not args.cutoff:
+        if not args.cutoff or args.cutoff_factor is None:
             return None
         return Cutoff(
             args.seed,
@@ -272,9 +272,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         names = self.reward_func_names
         if args.correctness is not None:
             if args.correctness not in names:
-                raise UserError(
-                    f"correctness names {args.correctness!r}, but the reward functions are {', '.join(names)}"
-                )
+                raise UserError(unknown_key_message("reward function", args.correctness, names, where="correctness"))
             return int(names.index(args.correctness))
         if len(names) == 1:
             return 0
