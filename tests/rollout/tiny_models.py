@@ -74,13 +74,13 @@ def build(name: str, *, dtype: torch.dtype = torch.float64) -> Any:
     return model
 
 
-def ragged_requests(prompts: int = 6, group: int = 3, **settings: Any) -> list[Request]:
+def ragged_requests(prompts: int = 5, group: int = 2, **settings: Any) -> list[Request]:
     """Groups over prompts of 1 to 30 tokens, every request with its own limit and seed."""
     rng = random.Random(0)
     requests = []
     for _ in range(prompts):
         prompt = tuple(rng.randrange(2, VOCABULARY) for _ in range(rng.randrange(1, 31)))
         for _ in range(group):
-            limit = rng.randrange(1, 120)
+            limit = rng.randrange(1, 50)
             requests.append(Request(prompt, limit, seed=len(requests), **settings))
     return requests
