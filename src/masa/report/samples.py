@@ -1,0 +1,83 @@
+"""A few rollouts to read. Whatever a model wrote is shown as text."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from masa.report.data import Row, number
+
+PROBLEMS, ROLLOUTS, MAX_TEXT = 4, 2, 3000
+"""Problems shown, rollouts of each role shown per problem, characters shown of one text."""
+
+
+def samples(rows: Sequence[Row]) -> str:
+    """HTML of some of a step's problems with some of their rollouts; empty without rollouts."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(str(row.get("problem")), []).append(row)
+    # Groups in which answers differ are the ones that taught something: they come first.
+    order = sorted(groups, key=lambda key: (not _is_mixed(groups[key]), not _has_solution(groups[key])))
+    return "".join(_problem(key, groups[key]) for key in order[:PROBLEMS])
+
+
+def _problem(key: str, rows: Sequence[Row]) -> str:
+    solutions = [row for row in rows if row.get("role") == "solution"]
+    metas = [row for row in rows if row.get("role") == "meta"]
+    title = f"Problem {key}" + (f" · {rows[0]['task']}" if rows[0].get("task") else "")
+    flags = [word for name, word in (("gated", "gated"), ("audited", "audited")) if rows[0].get(name)]
+    if solutions:
+        correct = sum(row.get("correct") is True for row in solutions)
+        flags.insert(0, f"{correct} of {len(solutions)} correct")
+    right = [row for row in solutions if row.get("correct") is True]
+    wrong = [row for row in solutions if row.get("correct") is not True]
+    # One of each where there are both, so that the difference can be seen.
+    shown = (right[:1] + wrong[:1] + right[1:] + wrong[1:])[:ROLLOUTS] + metas[:ROLLOUTS]
+    text = rows[0].get("problem_text")
+    head = f"<h3>{_text(title)}</h3>" + (f"<p>{_text(', '.join(flags))}</p>" if flags else "")
+    question = f"<pre>{_text(_clip(text))}</pre>" if isinstance(text, str) else ""
+    return f'<div class="card problem">{head}{question}{"".join(map(_rollout, shown))}</div>'
+
+
+def _rollout(row: Mapping[str, Any]) -> str:
+    is_meta = row.get("role") == "meta"
+    if is_meta:
+        mark = '<span class="mark meta">prediction</span>'
+    elif row.get("correct") is True:
+        mark = '<span class="mark good">✓ correct</span>'
+    else:
+        mark = '<span class="mark bad">✗ incorrect</span>'
+    facts = []
+    if (length := number(row.get("length"))) is not None:
+        facts.append(f"{length:.0f} tokens")
+    if row.get("finish_reason"):
+        facts.append(f"ended by {row['finish_reason']}")
+    values = {name: number(row.get(name)) for name in ("reward", "advantage")}
+    facts += [f"{name} {value:.2f}" for name, value in values.items() if value is not None]
+    if row.get("hinted"):
+        facts.append("with a hint")
+    if is_meta and isinstance(row.get("prediction"), Mapping):
+        facts.append(f"read as {json.dumps(row['prediction'], ensure_ascii=False)}")
+    text = row.get("text")
+    body = f"<pre>{_text(_clip(text))}</pre>" if isinstance(text, str) else ""
+    return f'<div class="rollout"><p>{mark} · {_text(" · ".join(facts))}</p>{body}</div>'
+
+
+def _is_mixed(rows: Sequence[Row]) -> bool:
+    return len({row.get("correct") for row in rows if row.get("role") == "solution"}) > 1
+
+
+def _has_solution(rows: Sequence[Row]) -> bool:
+    return any(row.get("role") == "solution" for row in rows)
+
+
+def _clip(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[: MAX_TEXT // 2]}\n[… {len(text) - MAX_TEXT} characters left out …]\n{text[-MAX_TEXT // 2 :]}"
+
+
+def _text(text: str) -> str:
+    return html.escape(text)
