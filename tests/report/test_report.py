@@ -171,5 +171,5 @@ def test_no_run_is_the_users_mistake(tmp_path: Path) -> None:
 
 def test_small_helpers() -> None:
     assert smooth([0.0, 3.0, 6.0], 3) == [1.5, 3.0, 4.5]
-    assert [amount(value) for value in (12.4, 1234, 5_600_000)] == ["12", "1.23 k", "5.6 M"]
+    assert [amount(value) for value in (12.4, 1234, 5_600_000)] == ["12", "1.23\u00a0k", "5.6\u00a0M"]
     assert [duration(value) for value in (42, 400, 3900)] == ["42 s", "7 min", "1 h 5 min"]

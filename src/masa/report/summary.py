@@ -139,7 +139,9 @@ def _saving(run: RunData) -> tuple[float | None, float | None]:
 def _share_note(run: RunData, net: float) -> str:
     names = ("solution_tokens", "audit_tokens", "saved_gate_tokens", "saved_cutoff_tokens")
     without = sum(run.total(name) or 0.0 for name in names)
-    return f"{100 * net / without:+.1f} % of solutions without gate" if without > 0 else "estimated from audits"
+    return (
+        f"{100 * net / without:+.1f} % of what solutions alone would cost" if without > 0 else "estimated from audits"
+    )
 
 
 def _ends(run: RunData, name: str) -> tuple[float | None, float | None]:
@@ -189,7 +191,7 @@ def _overlap(first: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
 
 def percent(value: float | None) -> str:
     """As `31.2 %`; empty for None."""
-    return "" if value is None else f"{100 * value:.1f} %"
+    return "" if value is None else f"{100 * value:.1f}\u00a0%"
 
 
 def decimal(value: float | None) -> str:
@@ -198,10 +200,10 @@ def decimal(value: float | None) -> str:
 
 
 def amount(value: float) -> str:
-    """A number of tokens, short: `1.2 M`."""
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+    """A number of tokens, short: `1.2 M`; no line is broken before the unit."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
+            return f"{value / size:.3g}\u00a0{unit}"
     return f"{value:.0f}"
 
 
