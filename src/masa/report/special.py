@@ -270,16 +270,17 @@ def seconds(run: RunData) -> Chart | None:
     parts = sorted(((value, str(name)) for name, raw in spent.items() if (value := number(raw))), reverse=True)
     if not parts:
         return None
+    size, unit = (60, "minutes") if parts[0][0] > 120 else (1, "seconds")
     trace = {
         "type": "bar",
         "orientation": "h",
-        "x": [short(value / 60) for value, _ in parts],
+        "x": [short(value / size) for value, _ in parts],
         "y": [label(name) for _, name in parts],
         "marker": {"color": "--blue"},
-        "hovertemplate": "%{y}: %{x:.1f} min<extra></extra>",
+        "hovertemplate": f"%{{y}}: %{{x:.1f}} {unit}<extra></extra>",
     }
     layout = {
-        "xaxis": {"title": {"text": "minutes"}},
+        "xaxis": {"title": {"text": unit}},
         "yaxis": {"type": "category", "autorange": "reversed", "automargin": True},
         "showlegend": False,
         "hovermode": "closest",

@@ -83,7 +83,7 @@ def _accuracy(run: RunData) -> str:
         return f"Held-out pass@1 is {_with_interval(last)} at step {last.get('step')}{size}."
     first = rows[0]
     change = (evaluation_number(last, "pass_at_1") or 0) - (evaluation_number(first, "pass_at_1") or 0)
-    verb = "rose" if change > 0.005 else "fell" if change < -0.005 else "stayed"
+    verb = "rose" if change > 0.005 else "fell" if change < -0.005 else "hardly moved,"
     ends = f"from {_with_interval(first)} to {_with_interval(last)}"
     overlap = "; the two intervals overlap" if _overlap(first, last) else ""
     return f"Held-out pass@1 {verb} {ends}, {100 * change:+.1f} points{size}{overlap}."
@@ -113,6 +113,8 @@ def _savings(run: RunData) -> str:
     if saved is None or cost is None:
         return ""
     gate, cutoff = run.total("saved_gate_tokens") or 0.0, run.total("saved_cutoff_tokens") or 0.0
+    if not gate and not cutoff:
+        return f"Predictions cost {amount(cost)} tokens; gate and cutoff saved none."
     net = saved - cost
     verdict = "a net saving" if net > 0 else "a net cost"
     return (
@@ -138,10 +140,8 @@ def _saving(run: RunData) -> tuple[float | None, float | None]:
 
 def _share_note(run: RunData, net: float) -> str:
     names = ("solution_tokens", "audit_tokens", "saved_gate_tokens", "saved_cutoff_tokens")
-    without = sum(run.total(name) or 0.0 for name in names)
-    return (
-        f"{100 * net / without:+.1f} % of what solutions alone would cost" if without > 0 else "estimated from audits"
-    )
+    alone = sum(run.total(name) or 0.0 for name in names)
+    return f"{100 * net / alone:+.1f} % of what solutions alone would cost" if alone > 0 else "estimated from audits"
 
 
 def _ends(run: RunData, name: str) -> tuple[float | None, float | None]:
