@@ -56,6 +56,7 @@ class HeldOut:
         if self.predictions:
             groups, meta_tokens = self._foretell(engine, problems)
             row |= awareness_summary(list(zip(groups, outcomes, strict=True))).metrics(prefix="")
+            row["problems"] = len(problems)
             row["points"] = [
                 self._point(problem, group, outcome)
                 for problem, group, outcome in zip(problems, groups, outcomes, strict=True)

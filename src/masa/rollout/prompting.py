@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from masa.awareness.prompts import add_hint, build_meta_prompt
@@ -36,6 +37,12 @@ class PromptBuilder:
         self._max_length = max_length
         self._problem_column = problem_column
         self._ids: dict[tuple[int, str], tuple[int, ...]] = {}
+
+    def without_cache(self) -> PromptBuilder:
+        """The same for another set of problems, whose keys name other texts."""
+        other = copy(self)
+        other._ids = {}
+        return other
 
     def problem(self, key: int, row: Mapping[str, Any]) -> Problem:
         """The row as a problem; its text is the `problem_column`, else the last user message.

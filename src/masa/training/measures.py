@@ -188,6 +188,7 @@ def rollout_rows(experience: Experience) -> Iterator[dict[str, Any]]:
         common = {
             "step": experience.step,
             "problem": group.problem.key,
+            "problem_text": group.problem.text,
             "task": group.problem.task,
             "gated": group.is_gated,
             "audited": group.is_audited,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -120,7 +120,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             gate=self._make_gate(),
             cutoff=self._make_cutoff(),
             score=self._score,
-            decode=self._decode,
+            decode=self.decode,
         )
         if args.problems_a_step > len(keys):
             raise UserError(
@@ -227,7 +227,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
 
     # Rewards
 
-    def _decode(self, rollouts: Sequence[Rollout]) -> list[str]:
+    def decode(self, rollouts: Sequence[Rollout]) -> list[str]:
+        """Rollouts to texts, special tokens skipped."""
         ids = [list(rollout.token_ids) for rollout in rollouts]
         return list(self._tokenizer.batch_decode(ids, skip_special_tokens=True)) if ids else []
 
@@ -307,7 +308,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         if not self.serves_own_experience:
             return super().train(resume_from_checkpoint, *args, **kwargs)
-        with _threads(self._thread_count()):
+        with self.threads():
             if self.run is None:
                 self.run = RunFolder.create(
                     self.args.output_dir,
@@ -348,6 +349,10 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         """A text to imitate after a prompt, ended as the policy ends its own."""
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return Example(tuple(prompt_ids), (*ids, self.eos_token_ids[0]))
+
+    def threads(self) -> AbstractContextManager[None]:
+        """The run's number of CPU threads, for as long as the context lasts."""
+        return _threads(self._thread_count())
 
     def _thread_count(self) -> int | None:
         if self.args.num_threads is not None:

@@ -1,0 +1,39 @@
+# Two commands do everything from nothing: `make train` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# One thread a process: two spinning threads on two busy cores are many times slower than one.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: train test test-slow lint types clean bench-rollout
+
+train: $(READY) ## Train the bundled model; prints the path of its report
+	$(BIN)/masa train $(ARGS)
+
+test: lint types ## Everything that is quick
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-slow: $(READY) ## What takes long, once a release
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+bench-rollout: $(READY) ## The engine against transformers' generate
+	$(BIN)/python benchmarks/rollout.py $(ARGS)
+
+$(READY): pyproject.toml constraints-cpu.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints-cpu.txt torch -e '.[dev]'
+	touch $@
+
+clean: ## The environment and what tools left behind
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

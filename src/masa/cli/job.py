@@ -1,0 +1,209 @@
+"""What `masa train` is asked to do: a YAML file, options and `--set`, put together and checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from masa.errors import UserError, unknown_key_message
+from masa.runs import RUN_KEY
+from masa.training.config import MASAConfig
+
+DEFAULT_CONFIG = Path(__file__).with_name("default.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """Where problems come from; arguments of `masa.tasks.dataset.load_problems`."""
+
+    source: str
+    size: int = 512
+    """Problems to make, of procedural sources."""
+    seed: int = 0
+    config: dict[str, Any] | str | None = None
+    split: str | None = None
+    limit: int | None = None
+    kind: str | None = None
+    problem_column: str = "problem"
+    answer_column: str = "answer"
+    on_error: str = "raise"
+    """`raise` or `skip` for faulty rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutSettings:
+    """The evaluation before and after training."""
+
+    data: list[DataSource] = field(default_factory=list)
+    solutions: int = 8
+    predictions: int = 8
+    every: int = 0
+    """Also evaluate every so many steps; 0: only before and after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training run."""
+
+    model: str
+    data: list[DataSource]
+    heldout: HeldOutSettings
+    prompt: str
+    """Template of the solution prompt; `{problem}` stands for the problem's text."""
+    system: str | None
+    reward: str | None
+    max_tokens: int | None
+    max_minutes: float | None
+    args: MASAConfig
+
+    def context(self) -> dict[str, Any]:
+        """Everything beside the trainer's settings, as plain values."""
+        return {
+            "model": self.model,
+            "data": [_set_fields(source) for source in self.data],
+            "heldout": {
+                "data": [_set_fields(source) for source in self.heldout.data],
+                "solutions": self.heldout.solutions,
+                "predictions": self.heldout.predictions,
+                "every": self.heldout.every,
+            },
+            "prompt": self.prompt,
+            "system": self.system,
+            "reward": self.reward,
+        }
+
+    def as_yaml(self) -> str:
+        """The resolved job."""
+        budget = {"max_tokens": self.max_tokens, "max_minutes": self.max_minutes}
+        return yaml.safe_dump(self.context() | budget | self.args.resolved(), sort_keys=False, allow_unicode=True)
+
+
+_OWN_KEYS = ("model", "data", "heldout", "prompt", "system", "reward", "output", "max_tokens", "max_minutes")
+
+
+def read_job(path: Path | None, options: Mapping[str, Any], assignments: Sequence[str]) -> Job:
+    """The job of a config file (default: the bundled run), options and `--set key=value`, later ones winning.
+
+    Raises:
+        UserError: for a file that cannot be read, unknown keys (the nearest known one is named) or contradictions.
+    """
+    path = path or DEFAULT_CONFIG
+    values = _read_yaml(path)
+    for name, value in options.items():
+        values[name] = str(value) if isinstance(value, Path) else value
+    for assignment in assignments:
+        _assign(values, assignment)
+    return _build(values, str(path))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"config {path} cannot be read ({error.strerror}): check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"config {path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"config {path} must be a mapping of settings")
+    values.pop(RUN_KEY, None)  # a run folder's own config.yaml is a config too, but for its notes
+    return {str(key): value for key, value in values.items()}
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    key, sign, text = assignment.partition("=")
+    if not sign or not key:
+        raise UserError(f"--set {assignment}: write key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    *parents, last = key.split(".")
+    place = values
+    for parent in parents:
+        inner = place.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {assignment}: {parent} is not a mapping")
+        place = inner
+    place[last] = _number(value)
+
+
+def _build(values: dict[str, Any], where: str) -> Job:
+    known = [*_OWN_KEYS, *(f.name for f in fields(MASAConfig) if f.init)]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise UserError("; ".join(unknown_key_message("setting", key, known, where=where) for key in unknown))
+    own = {key: values.pop(key) for key in _OWN_KEYS if key in values}
+    if "data" not in own:
+        raise UserError(f"{where}: no data; give --data or a `data` key")
+    if "output" in own:
+        values["output_dir"] = own["output"]
+    values.setdefault("output_dir", f"runs/{values.get('preset', 'masa')}")
+    for name, default in (("report_to", "none"), ("logging_steps", 1), ("disable_tqdm", True)):
+        values.setdefault(name, default)
+    prompt = own.get("prompt", "{problem}")
+    if "{problem}" not in prompt:
+        raise UserError(f"{where}: prompt must contain {{problem}}, got {prompt!r}")
+    return Job(
+        model=str(own.get("model", "bundled")),
+        data=_sources(own["data"], "data"),
+        heldout=_heldout(own.get("heldout"), where),
+        prompt=prompt,
+        system=own.get("system"),
+        reward=own.get("reward"),
+        max_tokens=own.get("max_tokens"),
+        max_minutes=own.get("max_minutes"),
+        args=MASAConfig.from_dict({key: _number(value) for key, value in values.items()}),
+    )
+
+
+def _heldout(value: Any, where: str) -> HeldOutSettings:
+    if value is None:
+        return HeldOutSettings()
+    if not isinstance(value, Mapping):
+        return HeldOutSettings(data=_sources(value, "heldout"))
+    settings = dict(value)
+    known = [f.name for f in fields(HeldOutSettings)]
+    for key in settings:
+        if key not in known:
+            raise UserError(unknown_key_message("setting of heldout", key, known, where=where))
+    return HeldOutSettings(**settings | {"data": _sources(settings.get("data", []), "heldout.data")})
+
+
+def _sources(value: Any, name: str) -> list[DataSource]:
+    items = value if isinstance(value, list) else [value]
+    return [_source(item, name) for item in items]
+
+
+def _source(item: Any, name: str) -> DataSource:
+    if isinstance(item, str):
+        return DataSource(source=item)
+    if not isinstance(item, Mapping) or "source" not in item:
+        raise UserError(f"{name}: give a file, a Hub id or a task, or a mapping with `source`; got {item!r}")
+    known = [f.name for f in fields(DataSource)]
+    for key in item:
+        if key not in known:
+            raise UserError(unknown_key_message(f"setting of {name}", str(key), known))
+    return DataSource(**item)
+
+
+def _set_fields(source: DataSource) -> dict[str, Any]:
+    """A source's settings that differ from their defaults."""
+    return {
+        f.name: getattr(source, f.name)
+        for f in fields(source)
+        if f.name == "source" or getattr(source, f.name) != f.default
+    }
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads `1e-4` as text; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value) if "e" in value.lower() else value
+        except ValueError:
+            return value
+    return value

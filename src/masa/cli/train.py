@@ -1,0 +1,222 @@
+"""`masa train`: evaluation before, training, evaluation after, report."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers.utils import logging as transformers_logging
+
+from masa import models
+from masa.cli.job import DataSource, Job
+from masa.cli.progress import Progress, show_summary
+from masa.errors import UserError
+from masa.evaluation.heldout import HeldOut
+from masa.grading.reward import correctness_reward
+from masa.records import Problem
+from masa.report import write_report
+from masa.runs import RunFolder
+from masa.tasks.dataset import load_problems, to_dataset
+from masa.training import checkpoint
+from masa.training.trainer import MASATrainer
+
+Reward = Callable[..., Sequence[float | None]]
+
+
+def run(job: Job, *, resume: bool = False) -> Path:
+    """Do the job; returns the report's path.
+
+    Raises:
+        UserError: on anything the user can mend, before training where it can be known by then.
+    """
+    console = Console(stderr=True)
+    _check_launcher()
+    # TRL sets a field that transformers has renamed; the user can do nothing about it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    args = job.args
+    folder = RunFolder.create(
+        args.output_dir,
+        job.context() | args.resolved(),
+        seeds={"seed": args.seed},
+        resume=resume,
+        may_differ=checkpoint.MAY_DIFFER,
+    )
+    last = checkpoint.latest(folder.path) if resume else None
+    model_path = models.resolve(job.model)
+    reward = _load_reward(job.reward) if job.reward else correctness_reward
+    problems = _load(job.data, console)
+    heldout_problems = _load(job.heldout.data, console)
+    tokenizer = _load_tokenizer(model_path)
+    trainer = MASATrainer(
+        AutoModelForCausalLM.from_pretrained(model_path, dtype="float32"),
+        reward,
+        args=args,
+        train_dataset=_dataset(problems, job),
+        processing_class=tokenizer,
+    )
+    trainer.run = folder
+    trainer.remove_callback(PrinterCallback)
+    progress = Progress(console, total=trainer.args.max_steps, output=folder.path)
+    trainer.step_listeners.append(progress.update)
+    trainer.add_callback(_Budget(trainer, job))
+    evaluate = _evaluator(job, trainer, reward, heldout_problems, progress)
+    if job.heldout.every:
+        trainer.add_callback(_EvaluateEvery(job.heldout.every, evaluate))
+    if last is None:
+        folder.rewind(0)
+        evaluate(0)
+    with progress:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    evaluate(trainer.state.global_step)
+    trainer.save_model(str(folder.path / "model"))
+    report = write_report(folder.path)
+    show_summary(console, folder, report)
+    return report
+
+
+def _check_launcher() -> None:
+    """`accelerate launch --cpu --num_processes N` silently starts one process; say so instead of training alone."""
+    wanted = os.environ.get("ACCELERATE_NUM_PROCESSES") or os.environ.get("WORLD_SIZE") or "1"
+    if int(wanted) > 1:
+        raise UserError(f"{wanted} processes were asked for: masa train runs in one process for now; start it directly")
+
+
+def _load(sources: Sequence[DataSource], console: Console) -> list[Problem]:
+    problems: list[Problem] = []
+    for source in sources:
+        found = load_problems(
+            source.source,
+            problem_column=source.problem_column,
+            answer_column=source.answer_column,
+            kind=source.kind,
+            split=source.split,
+            limit=source.limit,
+            on_error=source.on_error,  # type: ignore[arg-type] # checked by the loader
+            config=source.config,
+            size=source.size,
+            seed=source.seed,
+        )
+        if found.skipped:
+            console.print(f"{found.source}: {found.skipped} faulty rows left out, the first: {found.complaints[0]}")
+        problems += found.problems
+    return problems
+
+
+def _dataset(problems: Sequence[Problem], job: Job) -> Any:
+    """TRL's columns; the user message is the job's prompt around the problem, whose bare text stays in `problem`."""
+    dataset = to_dataset(problems, system=job.system)
+    if job.prompt == "{problem}":
+        return dataset
+
+    def wrap(row: dict[str, Any]) -> dict[str, Any]:
+        *before, last = row["prompt"]
+        return {"prompt": [*before, {**last, "content": job.prompt.replace("{problem}", last["content"])}]}
+
+    return dataset.map(wrap)
+
+
+def _load_tokenizer(model_path: str) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(model_path, padding_side="left", truncation_side="left")
+    if tokenizer.chat_template is None:
+        raise UserError(
+            f"the tokenizer of {model_path} has no chat template: add one (tokenizer.chat_template), or train from "
+            "Python with a dataset whose prompts are plain text"
+        )
+    return tokenizer
+
+
+def _load_reward(name: str) -> Reward:
+    """A reward function given as module:function; modules of the current folder count."""
+    module_name, sign, function_name = name.partition(":")
+    if not sign:
+        raise UserError(f"--reward {name}: write module:function")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"--reward {name}: {error}; run masa where the module is, or install it") from None
+    finally:
+        sys.path.pop(0)
+    reward = getattr(module, function_name, None)
+    if not callable(reward):
+        raise UserError(f"--reward {name}: {module_name} has no function {function_name}")
+    return reward  # type: ignore[no-any-return]
+
+
+def _evaluator(
+    job: Job, trainer: MASATrainer, reward: Reward, problems: Sequence[Problem], progress: Progress
+) -> Callable[[int], None]:
+    """Measures the held-out problems after a step and writes the result to the run folder."""
+    if not problems:
+        return lambda _: None
+    if not trainer.serves_own_experience:
+        raise UserError("held-out evaluation needs MASA's own generation: leave out heldout, or what only TRL serves")
+    dataset = _dataset(problems, job)
+
+    def is_correct(rows: Sequence[Any], texts: Sequence[str]) -> list[bool]:
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        completions = [[{"role": "assistant", "content": text}] for text in texts]
+        values = reward(completions=completions, prompts=columns.pop("prompt"), **columns)
+        return [value is not None and value >= trainer.args.correct_threshold for value in values]
+
+    heldout = HeldOut(
+        rows=list(dataset),
+        prompts=trainer.prompts.without_cache(),
+        requests=trainer.args.request_maker(),
+        is_correct=is_correct,
+        decode=trainer.decode,
+        solutions=job.heldout.solutions,
+        predictions=job.heldout.predictions if trainer.args.num_meta_generations else 0,
+        min_length=trainer.args.min_solution_length,
+    )
+
+    def evaluate(step: int) -> None:
+        started = time.perf_counter()
+        with trainer.threads():
+            row = heldout.measure(trainer.engine, step)
+        row["tokens"] = trainer.ledger.generated_tokens
+        trainer.ledger.add(evaluation_tokens=row["evaluation_tokens"])
+        trainer.ledger.add_seconds(evaluation=time.perf_counter() - started)
+        assert trainer.run is not None
+        trainer.run.append_evaluation(row)
+        progress.evaluated(row)
+
+    return evaluate
+
+
+class _EvaluateEvery(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, every: int, evaluate: Callable[[int], None]) -> None:
+        self._every = every
+        self._evaluate = evaluate
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        if state.global_step % self._every == 0 and state.global_step < state.max_steps:
+            self._evaluate(state.global_step)
+
+
+class _Budget(TrainerCallback):  # type: ignore[misc]
+    """Ends training at a limit on generated tokens or on minutes, after the step that reaches it."""
+
+    def __init__(self, trainer: MASATrainer, job: Job) -> None:
+        self._trainer = trainer
+        self._job = job
+        self._started = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        minutes = (time.monotonic() - self._started) / 60
+        tokens = self._trainer.ledger.generated_tokens
+        if (self._job.max_tokens is not None and tokens >= self._job.max_tokens) or (
+            self._job.max_minutes is not None and minutes >= self._job.max_minutes
+        ):
+            control.should_training_stop = True
+            control.should_save = True
