@@ -44,6 +44,7 @@ def test_matches(text, notion):
         ("a, b", ","),
         ("anything", ""),
         ("anything", "$ + $"),
+        ("", "$ + $"),
     ],
 )
 def test_does_not_match(text, notion):
@@ -53,6 +54,7 @@ def test_does_not_match(text, notion):
 def test_reference_ring_in_considering_is_kept_for_comparison_only():
     assert contains_notion("considering this", "ring", "substring")
     assert not contains_notion("Ring theory", "ring", "substring")
+    assert not contains_notion("anything", "", "substring")
 
 
 @pytest.mark.parametrize("word", ["analysis", "basis", "radius", "modulus", "calculus", "series", "cos", "axis"])
