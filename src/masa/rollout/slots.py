@@ -26,13 +26,13 @@ class _Window:
         """Where the next token goes."""
 
 
-class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     """One layer's keys and values, each [slots, heads, columns, dim]."""
 
     is_sliding = False
 
     def __init__(self, window: _Window, slots: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._window = window
         self._slots = slots
 
@@ -67,7 +67,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return -1
 
 
-class SlotCache(Cache):
+class SlotCache(Cache):  # type: ignore[misc]
     """Keys and values of up to `slots` rows; memory grows with the longest live row, not with the requests served.
 
     Sliding-window layers keep all of a row's columns; the model's own mask hides what lies outside of the window.
