@@ -90,12 +90,14 @@ def _short_sort(entry: Entry) -> tuple[str, str]:
 
 
 def _base_config(low: int, high: int) -> dict[str, int]:
-    return {"min_base": 2, "max_base": 10, "min_value": low, "max_value": high}
+    # one of the two bases is then always 2
+    return {"min_base": 2, "max_base": 3, "min_value": low, "max_value": high}
 
 
-def _is_decimal_to_binary(entry: Entry, _level: int) -> bool:
+def _short_binary(entry: Entry) -> tuple[str, str]:
     metadata = entry["metadata"]
-    return bool(metadata["source_base"] == 10 and metadata["target_base"] == 2)
+    written = metadata["source_repr"] if metadata["source_base"] == 2 else metadata["target_repr"]
+    return f"binary {metadata['decimal_value']}", written
 
 
 TASKS: dict[str, LeveledTask] = {
@@ -141,8 +143,7 @@ TASKS: dict[str, LeveledTask] = {
                 (10**4, 10**5 - 1),
             )
         ),
-        lambda entry: (f"binary {entry['metadata']['source_repr']}", entry["answer"]),
-        _is_decimal_to_binary,
+        _short_binary,
     ),
 }  # fmt: skip
 """The tasks of the bundled mix, by name."""
