@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -109,6 +110,8 @@ def main() -> None:
     """Entry point of `masa`."""
     # Spinning threads that wait for each other can cost a factor of ten on a machine that is shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # TRL sets a field that transformers has renamed; the user can do nothing about it.
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*gradient_checkpointing.*")
     debug = "--debug" in sys.argv or bool(os.environ.get("MASA_DEBUG"))
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:

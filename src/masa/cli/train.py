@@ -6,11 +6,11 @@ import importlib
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
@@ -39,10 +39,9 @@ def run(job: Job, *, resume: bool = False) -> Path:
     """
     console = Console(stderr=True)
     _check_launcher()
-    # TRL sets a field that transformers has renamed; the user can do nothing about it.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     args = job.args
     folder = RunFolder.create(
         args.output_dir,
@@ -54,8 +53,8 @@ def run(job: Job, *, resume: bool = False) -> Path:
     last = checkpoint.latest(folder.path) if resume else None
     model_path = models.resolve(job.model)
     reward = _load_reward(job.reward) if job.reward else correctness_reward
-    problems = _load(job.data, console)
     heldout_problems = _load(job.heldout.data, console)
+    problems = _without(_load(job.data, console), heldout_problems, console)
     tokenizer = _load_tokenizer(model_path)
     trainer = MASATrainer(
         AutoModelForCausalLM.from_pretrained(model_path, dtype="float32"),
@@ -110,6 +109,17 @@ def _load(sources: Sequence[DataSource], console: Console) -> list[Problem]:
             console.print(f"{found.source}: {found.skipped} faulty rows left out, the first: {found.complaints[0]}")
         problems += found.problems
     return problems
+
+
+def _without(problems: list[Problem], heldout: Sequence[Problem], console: Console) -> list[Problem]:
+    """Training problems whose text is not held out: small tasks draw the same text under any seed."""
+    texts = {problem.text for problem in heldout}
+    kept = [problem for problem in problems if problem.text not in texts]
+    if len(kept) < len(problems):
+        console.print(f"{len(problems) - len(kept)} training problems are held out and were left out of training")
+    if not kept:
+        raise UserError("every training problem is held out: give other data, or another seed")
+    return kept
 
 
 def _dataset(problems: Sequence[Problem], job: Job) -> Any:

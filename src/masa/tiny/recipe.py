@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from .corpus import FINAL_BLEND, SKILL_BLEND, write_corpus
+from .corpus import FINAL_BLEND, SKILL_BLEND, Blend, write_corpus
 from .tokenizer import build_tokenizer
 
 _CHUNK_STEPS = 25
@@ -28,21 +28,28 @@ _CHUNK_STEPS = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """Sizes and rates of the pre-training."""
+class Stage:
+    """A stretch of pre-training with one blend of the corpus and its own optimizer state."""
 
-    steps: int = 3200
-    batch_size: int = 72
+    blend: Blend
+    steps: int
+    batch_size: int
     """Documents a step."""
-    skill_share: float = 0.7
-    """Share of the steps spent on skills before the mix of habits."""
-    learning_rate: float = 3e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.05
-    max_answer_tokens: int = 224
-    """Longer answers are cut, without an end: a few rambling ones never come to an answer."""
-    checkpoint_steps: int = 0
-    """Save the model every so many steps; 0: only at the end."""
+    learning_rate: float
+    final_learning_rate: float
+    """Reached linearly."""
+    warmup_steps: int = 50
+
+
+STAGES = (
+    Stage(SKILL_BLEND, steps=750, batch_size=72, learning_rate=3e-3, final_learning_rate=3e-3, warmup_steps=100),
+    Stage(SKILL_BLEND, steps=1000, batch_size=36, learning_rate=2e-3, final_learning_rate=1e-3),
+    Stage(FINAL_BLEND, steps=700, batch_size=48, learning_rate=1e-3, final_learning_rate=5e-5),
+)
+"""Skills first, in large steps and then in small ones; then the mix of habits, while the rate goes to almost zero."""
+
+MAX_ANSWER_TOKENS = 224
+"""Longer answers are cut, without an end: a few rambling ones never come to an answer."""
 
 
 def model_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
@@ -78,39 +85,57 @@ def generation_config(tokenizer: PreTrainedTokenizerFast) -> GenerationConfig:
 
 
 def build(
-    output: Path, seed: int = 0, recipe: Recipe | None = None, *, log: Callable[[str], None] = print
+    output: Path,
+    seed: int = 0,
+    stages: Sequence[Stage] = STAGES,
+    *,
+    log: Callable[[str], None] = print,
 ) -> Qwen3ForCausalLM:
     """Pre-train the tiny model and write it, with its tokenizer, to `output`.
 
-    About 70 minutes on one core of a slow server; a second core makes the documents.
+    About an hour on one core of a slow server; a second core makes the documents.
 
     Args:
         output: a folder, made if needed; files of an earlier model in it are replaced.
     """
-    recipe = recipe or Recipe()
     torch.manual_seed(seed)
     tokenizer = corpus_tokenizer(seed)
     model = Qwen3ForCausalLM(model_config(tokenizer))
     model.generation_config = generation_config(tokenizer)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
-    )
+    for number, stage in enumerate(stages):
+        train_stage(model, tokenizer, stage, seed=1000 * seed + number, log=partial(_log_stage, log, number))
+        save(model, tokenizer, output)
+    return model
+
+
+def train_stage(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    stage: Stage,
+    *,
+    seed: int,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Train the model in place for one stage."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.05)
     started = time.monotonic()
     losses: list[float] = []
-    for step, documents in enumerate(_batches(recipe, tokenizer, seed)):
+    for step, documents in enumerate(_batches(stage, tokenizer, seed)):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(step, recipe)
+            group["lr"] = _rate(step, stage)
         losses.append(_backward(model, documents, tokenizer))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if (step + 1) % 50 == 0:
             minutes = (time.monotonic() - started) / 60
-            log(f"step {step + 1}/{recipe.steps}  loss {np.mean(losses[-50:]):.3f}  {minutes:.1f} minutes")
-        if recipe.checkpoint_steps and (step + 1) % recipe.checkpoint_steps == 0:
-            _save(model, tokenizer, output / f"checkpoint-{step + 1}")
-    _save(model, tokenizer, output)
-    return model
+            log(f"step {step + 1}/{stage.steps}  loss {np.mean(losses[-50:]):.3f}  {minutes:.1f} minutes")
+
+
+def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write model and tokenizer as `AutoModelForCausalLM` and `AutoTokenizer` read them."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def corpus_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -119,41 +144,38 @@ def corpus_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     return build_tokenizer(text for document in sample for text in (document.prompt, document.answer))
 
 
-def _save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def _log_stage(log: Callable[[str], None], number: int, line: str) -> None:
+    log(f"stage {number + 1}  {line}")
 
 
-def _schedule(step: int, recipe: Recipe) -> float:
-    """Warm-up, a plateau over half of the steps, then linear decay to a fiftieth."""
-    if step < recipe.warmup_steps:
-        return (step + 1) / recipe.warmup_steps
-    left = (recipe.steps - step) / (recipe.steps / 2)
-    return max(0.02, min(1.0, left))
+def _rate(step: int, stage: Stage) -> float:
+    """Learning rate of a step: warm-up times a straight line."""
+    done = step / max(1, stage.steps - 1)
+    line = stage.learning_rate + (stage.final_learning_rate - stage.learning_rate) * done
+    return line * min(1.0, (step + 1) / stage.warmup_steps)
 
 
 Encoded = tuple[NDArray[np.int16], int]
 """Tokens of prompt and answer, and the number of prompt tokens."""
 
 
-def _batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[list[Encoded]]:
+def _batches(stage: Stage, tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[list[Encoded]]:
     """Documents of each step, made two chunks ahead in a worker process."""
-    starts = range(0, recipe.steps, _CHUNK_STEPS)
-    make = partial(_encode_chunk, recipe=recipe, tokenizer=tokenizer, seed=seed)
+    starts = range(0, stage.steps, _CHUNK_STEPS)
+    make = partial(_encode_chunk, stage=stage, tokenizer=tokenizer, seed=seed)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as worker:
         ahead = [worker.submit(make, start) for start in starts[:2]]
         for place in range(len(starts)):
             documents = ahead.pop(0).result()
             if place + 2 < len(starts):
                 ahead.append(worker.submit(make, starts[place + 2]))
-            edges = range(0, len(documents) + 1, recipe.batch_size)
+            edges = range(0, len(documents) + 1, stage.batch_size)
             yield from (documents[start:end] for start, end in pairwise(edges))
 
 
-def _encode_chunk(start: int, *, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int) -> list[Encoded]:
-    steps = min(_CHUNK_STEPS, recipe.steps - start)
-    blend = SKILL_BLEND if start < recipe.skill_share * recipe.steps else FINAL_BLEND
-    documents = list(write_corpus(steps * recipe.batch_size, seed * 100_003 + start + 1, blend))
+def _encode_chunk(start: int, *, stage: Stage, tokenizer: PreTrainedTokenizerFast, seed: int) -> list[Encoded]:
+    steps = min(_CHUNK_STEPS, stage.steps - start)
+    documents = list(write_corpus(steps * stage.batch_size, 100_003 * seed + start + 1, stage.blend))
     prompts = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": document.prompt}], tokenize=False, add_generation_prompt=True
@@ -163,7 +185,7 @@ def _encode_chunk(start: int, *, recipe: Recipe, tokenizer: PreTrainedTokenizerF
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     answer_ids = tokenizer([document.answer + tokenizer.eos_token for document in documents])["input_ids"]
     return [
-        (np.array(prompt + answer[: recipe.max_answer_tokens], dtype=np.int16), len(prompt))
+        (np.array(prompt + answer[:MAX_ANSWER_TOKENS], dtype=np.int16), len(prompt))
         for prompt, answer in zip(prompt_ids, answer_ids, strict=True)
     ]
 
@@ -173,7 +195,7 @@ def _backward(model: Qwen3ForCausalLM, documents: list[Encoded], tokenizer: PreT
     ordered = sorted(documents, key=lambda document: len(document[0]))
     total_tokens = sum(len(tokens) - prompt for tokens, prompt in ordered)
     total = 0.0
-    parts = 4
+    parts = max(1, min(4, len(ordered) // 12))
     for part in range(parts):
         rows = ordered[part * len(ordered) // parts : (part + 1) * len(ordered) // parts]
         ids = torch.full((len(rows), len(rows[-1][0])), int(tokenizer.pad_token_id))

@@ -11,9 +11,11 @@ micro-batch m, T tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +40,11 @@ class Row:
     """Whether its group can teach, that is, has variance."""
     is_masked: bool = False
     """Left out of the loss and of token counts (TRL's `mask_truncated_completions`)."""
+
+    @property
+    def width(self) -> int:
+        """Tokens of prompt and completion."""
+        return len(self.prompt_ids) + len(self.completion_ids)
 
     @property
     def tokens(self) -> int:
@@ -87,6 +94,7 @@ def build_micro_batches(
     rows: Sequence[Row],
     *,
     count: int,
+    max_rows: int,
     loss_type: str,
     denominator: Denominators,
     pad_token_id: int,
@@ -98,12 +106,13 @@ def build_micro_batches(
     Args:
         rows: every row of the step on this process.
         count: TRL's gradient accumulation steps, A.
+        max_rows: bound on a micro-batch's rows, where `count` of them can hold all rows.
         drop_dead: leave out rows with advantage 0; only exact for `ROW_DROPPING_LOSSES` without a KL term, entropy
             bonus or auxiliary loss.
     """
     kept = [row for row in rows if row.tokens and (row.advantage != 0.0 or not drop_dead)]
     scaled = [replace(row, advantage=row.advantage * denominator.path_scale[row.path]) for row in kept]
-    parts = _split_by_length(scaled, count)
+    parts = _split_by_length(scaled, count, max(max_rows, math.ceil(len(scaled) / count)))
     batches = []
     for part in parts:
         factor = 1.0
@@ -113,22 +122,36 @@ def build_micro_batches(
     return batches
 
 
-def _split_by_length(rows: Sequence[Row], count: int) -> list[list[Row]]:
-    """At most `count` parts of like length, balanced by padded tokens, then empty parts.
+def _split_by_length(rows: Sequence[Row], count: int, max_rows: int) -> list[list[Row]]:
+    """`count` parts of at most `max_rows` rows with the least padding in all; those not needed are empty.
 
-    Longest first: a part is closed when its padded area reaches an equal share of what is left.
+    Rows are sorted by width, longest first, so a part's padded area is its size times the width of its first row,
+    and the best cut points follow by dynamic programming over prefixes.
     """
-    ordered = sorted(rows, key=lambda row: -(len(row.prompt_ids) + len(row.completion_ids)))
+    ordered = sorted(rows, key=lambda row: -row.width)
+    n = len(ordered)
+    widths = np.array([row.width for row in ordered], dtype=float)
+    starts, ends = np.arange(n)[:, None], np.arange(1, n + 1)[None, :]
+    sizes = ends - starts
+    area = np.where((sizes > 0) & (sizes <= max_rows), sizes * widths[:, None], np.inf)  # [start, end - 1]
+    best = np.full(n + 1, np.inf)
+    best[0] = 0.0
+    choices = []
+    for _ in range(count if n else 0):
+        through = best[:n, None] + area
+        choices.append(through.argmin(axis=0))
+        candidate = np.concatenate(([0.0], through.min(axis=0)))
+        # A prefix may also do with fewer parts.
+        choices[-1] = np.where(best[1:] <= candidate[1:], -1, choices[-1])
+        best = np.minimum(best, candidate)
     parts: list[list[Row]] = []
-    start = 0
-    while start < len(ordered):
-        left = count - len(parts)
-        remaining = sum(len(r.prompt_ids) + len(r.completion_ids) for r in ordered[start:])
-        width = len(ordered[start].prompt_ids) + len(ordered[start].completion_ids)
-        size = len(ordered) - start if left == 1 else max(1, round(remaining / left / width))
-        parts.append(list(ordered[start : start + size]))
-        start += size
-    return parts + [[] for _ in range(count - len(parts))]
+    end = n
+    for choice in reversed(choices):
+        start = int(choice[end - 1]) if end else -1
+        if start >= 0:
+            parts.append(ordered[start:end])
+            end = start
+    return parts[::-1] + [[] for _ in range(count - len(parts))]
 
 
 def _collate(

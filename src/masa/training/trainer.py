@@ -184,6 +184,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         return build_micro_batches(
             experience.rows,
             count=args.gradient_accumulation_steps,
+            max_rows=args.micro_batch_rows if args.problems_per_step else args.per_device_train_batch_size,
             loss_type=args.loss_type,
             denominator=denominators(
                 experience.rows, loss_type=args.loss_type, mode=args.loss_denominator, meta_weight=args.meta_weight

@@ -1,0 +1,108 @@
+"""Presets, derived fields and contradictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from masa.errors import UserError
+from masa.training.config import MASAConfig
+from masa.training.presets import NEVER, PRESETS
+
+
+def config(tmp_path: Any, **changed: Any) -> MASAConfig:
+    settings: dict[str, Any] = {"output_dir": str(tmp_path), "use_cpu": True, "report_to": "none"}
+    return MASAConfig(**settings | changed)
+
+
+@pytest.mark.parametrize(
+    ("preset", "meta", "k", "gate", "factor", "expert", "hints"),
+    [
+        ("grpo", 0, NEVER, "none", None, False, False),
+        ("masa", 8, NEVER, "none", None, False, False),
+        ("masa-expert", 8, NEVER, "none", None, True, False),
+        ("masa-efficient", 8, 120, "self", 2.0, True, True),
+        ("mapr", 4, NEVER, "none", None, False, False),
+        ("mapr-efficient", 4, 80, "self", 1.5, False, False),
+    ],
+)
+def test_presets_are_the_papers_table(
+    tmp_path: Any, preset: str, meta: int, k: Any, gate: str, factor: float | None, expert: bool, hints: bool
+) -> None:
+    args = config(tmp_path, preset=preset, num_generations=8)
+    assert (args.num_meta_generations, args.parallel_steps, args.gate) == (meta, k, gate)
+    assert (args.expert_sft, args.hints) == (expert, hints)
+    assert args.cutoff is (factor is not None)
+    if factor is not None:
+        assert args.cutoff_factor == factor
+    assert (args.epsilon, args.epsilon_high, args.beta) == (0.2, 0.28, 0.0)
+
+
+def test_a_users_value_wins_over_the_preset_inherited_fields_included(tmp_path: Any) -> None:
+    args = config(
+        tmp_path, preset="masa-efficient", epsilon_high=0.5, hints=False, parallel_steps=7, num_meta_generations=2
+    )
+    assert (args.epsilon_high, args.hints, args.parallel_steps, args.num_meta_generations) == (0.5, False, 7, 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"preset": "masa-eficient"}, "masa-efficient"),
+        ({"num_generations": 1}, "at least 2 solution rollouts"),
+        ({"num_meta_generations": 1}, "at least 2"),
+        ({"preset": "grpo", "cutoff": True, "parallel_steps": 1}, "cutoff is True but num_meta_generations is 0"),
+        ({"preset": "masa-efficient", "num_meta_generations": 0}, "it needs predictions"),
+        ({"preset": "grpo", "gate": "self", "parallel_steps": 1}, "gate is 'self'"),
+        ({"preset": "masa", "gate": "self"}, "parallel_steps is 'never'"),
+        ({"preset": "masa", "gate": "selv", "parallel_steps": 1}, "did you mean 'self'"),
+        ({"loss_denominator": "life"}, "did you mean 'live'"),
+        ({"audit_rate": 1.5}, "between 0 and 1"),
+        ({"parallel_steps": -1}, "number of steps"),
+        ({"parallel_steps": "soon"}, "number of steps"),
+        ({"min_solution_length": 999}, "must lie below max_completion_length"),
+        ({"loss_denominator": "all", "meta_weight": 2.0}, "meta_weight needs"),
+        ({"problems_per_step": 4, "gradient_accumulation_steps": 2}, "leave gradient_accumulation_steps unset"),
+        ({"problems_per_step": 0}, "at least 1"),
+    ],
+)
+def test_contradictions_are_refused_in_one_line(tmp_path: Any, changed: dict[str, Any], word: str) -> None:
+    with pytest.raises(UserError, match=r".") as caught:
+        config(tmp_path, **changed)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_settings_name_the_nearest_known_one() -> None:
+    with pytest.raises(UserError, match="did you mean 'learning_rate'"):
+        MASAConfig.from_dict({"lerning_rate": 1e-4})
+
+
+@pytest.mark.parametrize(
+    ("problems", "group", "meta", "rows"), [(16, 8, 8, 64), (4, 4, 4, 8), (3, 5, 0, 7), (1, 2, 2, 64)]
+)
+def test_problems_and_rows_become_fields_that_trl_accepts(
+    tmp_path: Any, problems: int, group: int, meta: int, rows: int
+) -> None:
+    args = config(
+        tmp_path,
+        preset="masa",
+        problems_per_step=problems,
+        num_generations=group,
+        num_meta_generations=meta,
+        micro_batch_rows=rows,
+    )
+    assert args.generation_batch_size == problems * group
+    assert args.steps_per_generation == args.gradient_accumulation_steps
+    assert args.problems_a_step == problems
+    largest = args.gradient_accumulation_steps * max(rows, args.per_device_train_batch_size * 2)
+    assert problems * (group + meta) <= largest
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_resolved_settings_build_the_same_config_again(tmp_path: Any, preset: str) -> None:
+    first = config(tmp_path, preset=preset, problems_per_step=4)
+    plain = first.resolved()
+    assert all(value is None or isinstance(value, (str, int, float, bool, list, dict)) for value in plain.values())
+    assert {plain["num_meta_generations"], plain["gate"]} == {first.num_meta_generations, first.gate}
