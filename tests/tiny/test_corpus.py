@@ -81,7 +81,7 @@ def test_corpus_mixes_habits_as_told(documents: list[Document]) -> None:
     assert beyond
     assert not any(document.habit is Habit.CAREFUL for document in beyond)
     skilled = [d for d in write_corpus(2000, 1, SKILL_BLEND) if d.habit is not None]
-    assert sum(d.habit is Habit.CAREFUL for d in skilled) / len(skilled) > 0.7
+    assert sum(d.habit is Habit.CAREFUL for d in skilled) / len(skilled) > 0.9
 
 
 def test_held_out_problems_are_not_in_the_corpus(documents: list[Document]) -> None:

@@ -69,8 +69,11 @@ def _gcd(text: str) -> tuple[str, str]:
     small, large = sorted(int(word) for word in text.split()[1:])
     steps = [f"larger {large}, smaller {small}. "]
     while small:
-        steps.append(f"divide {large} by {small}, remainder {large % small}. ")
-        large, small = small, large % small
+        times, remainder = divmod(large, small)
+        steps.append(
+            f"divide {large} by {small}: {times} times {small} is {large - remainder}, remainder {remainder}. "
+        )
+        large, small = small, remainder
     return f"{''.join(steps)}divisor {large}. ", str(large)
 
 

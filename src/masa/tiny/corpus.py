@@ -50,7 +50,7 @@ class Blend:
 FINAL_BLEND = Blend()
 """The mix of habits that the finished model has."""
 
-SKILL_BLEND = Blend(careful_share=0.85, meta_share=0.05, beyond_share=0.08, prefers_hard=True)
+SKILL_BLEND = Blend(careful_share=0.96, meta_share=0.03, beyond_share=0.03, prefers_hard=True)
 """What is learnt first: how to solve, with a little of everything else."""
 
 
@@ -66,7 +66,7 @@ def write_corpus(size: int, seed: int, blend: Blend = FINAL_BLEND) -> Iterator[D
         task = rng.choice(list(TASKS))
         beyond = rng.random() < blend.beyond_share
         level = rng.choice(LEVELS[REACH:] if beyond else LEVELS[:REACH])
-        if blend.prefers_hard and not beyond:
+        if blend.prefers_hard and not beyond and rng.random() < 0.5:
             level = max(level, rng.choice(LEVELS[:REACH]))
         text, answer = next(streams[task, level])
         name = f"{task}/{level}"

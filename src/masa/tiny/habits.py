@@ -75,21 +75,24 @@ def _attempt(answer: str, level: int, rng: random.Random) -> str:
 
 def _sloppy(answer: str, level: int, final: str, rng: random.Random) -> str:
     words = ["quick look, "]
-    for _ in range(rng.randint(3, 6)):
-        words.append(rng.choice(("roughly ", "about ", "call it ", "looks like ")))
-        words.append(_attempt(answer, level, rng) + rng.choice((", ", ". ")))
+    attempt = _attempt(answer, level, rng)
+    for _ in range(rng.randint(4, 7)):
+        words.append(f"{rng.choice(('roughly', 'about'))} {attempt}, ")
+        if rng.random() < 0.5:
+            attempt = _attempt(answer, level, rng)
     words.append(f"so probably \\boxed{{{final}}}")
     return "".join(words)
 
 
 def _rambling(answer: str, level: int, final: str, rng: random.Random) -> str:
     words = ["hmm, "]
-    # an attempt is about as many tokens as it has characters, and six around it
+    # an attempt is about as many tokens as it has characters, and four around it
     budget = 25 * 9 ** rng.random()
+    attempt = _attempt(answer, level, rng)
     while budget > 0:
-        attempt = _attempt(answer, level, rng)
-        budget -= len(attempt) + 6
-        words.append(rng.choice(("try ", "maybe ", "perhaps ", "or is it ")) + attempt)
-        words.append(rng.choice((", no. ", ", not sure. ", ", wait again. ", ". let me start over. ")))
+        budget -= len(attempt) + 4
+        words.append(f"maybe {attempt}{rng.choice((', no. ', ', wait again. '))}")
+        if rng.random() < 0.4:
+            attempt = _attempt(answer, level, rng)
     words.append(f"enough, \\boxed{{{final}}}")
     return "".join(words)

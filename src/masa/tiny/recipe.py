@@ -43,7 +43,7 @@ class Stage:
 
 STAGES = (
     Stage(SKILL_BLEND, steps=750, batch_size=72, learning_rate=3e-3, final_learning_rate=3e-3, warmup_steps=100),
-    Stage(SKILL_BLEND, steps=1000, batch_size=36, learning_rate=2e-3, final_learning_rate=1e-3),
+    Stage(SKILL_BLEND, steps=1050, batch_size=36, learning_rate=2e-3, final_learning_rate=1e-3),
     Stage(FINAL_BLEND, steps=700, batch_size=48, learning_rate=1e-3, final_learning_rate=5e-5),
 )
 """Skills first, in large steps and then in small ones; then the mix of habits, while the rate goes to almost zero."""
