@@ -39,7 +39,8 @@ def test_every_step_of_a_careful_solution_is_true() -> None:
         "shift 1410 plus 282 is 1692. answer \\boxed{1692}"
     )
     assert careful_solution("gcd 12 18", "gcd") == (
-        "larger 18, smaller 12. divide 18 by 12, remainder 6. divide 12 by 6, remainder 0. divisor 6. answer \\boxed{6}"
+        "larger 18, smaller 12. divide 18 by 12: 1 times 12 is 12, remainder 6. "
+        "divide 12 by 6: 2 times 6 is 12, remainder 0. divisor 6. answer \\boxed{6}"
     )
     assert careful_solution("sort down 5 3 9", "number_sorting") == (
         "largest 9, remaining 5 3. largest 5, remaining 3. answer \\boxed{9 5 3}"
