@@ -32,7 +32,7 @@ def test_config_holds_settings_versions_and_seeds(tmp_path: Path) -> None:
     assert set(config[RUN_KEY]["versions"]) == {"python", "torch", "transformers", "trl", "masa"}
 
 
-@pytest.mark.parametrize("trace", ["metrics.jsonl", "checkpoint-20", "config.yaml"])
+@pytest.mark.parametrize("trace", ["metrics.jsonl", "checkpoint-20"])
 def test_refuses_a_folder_with_another_run(tmp_path: Path, trace: str) -> None:
     (tmp_path / trace).write_text("")
     with pytest.raises(UserError, match=r"holds another run.*--resume.*--output"):
@@ -180,3 +180,9 @@ def test_open_wants_a_run(tmp_path: Path) -> None:
         RunFolder.open(tmp_path / "none")
     with pytest.raises(UserError, match="holds no run"):
         RunFolder.open(tmp_path)
+
+
+def test_a_run_that_failed_before_its_first_step_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "run", CONFIG).append_evaluation({"step": 0, "pass_at_1": 0.5})
+    again = RunFolder.create(tmp_path / "run", {**CONFIG, "preset": "grpo"})
+    assert again.read_config()["preset"] == "grpo"

@@ -27,8 +27,8 @@ def warm_start_target(
 ) -> str:
     """A meta response with the true statistics of the policy's own rollouts; no outside data.
 
-    The reasoning is the rollout's own text up to and including the first `</meta>`; without the tag it is a sentence
-    that states the same numbers. pass_rate is 8 p rounded half up. solution_length is the rounded mean over C, the
+    The reasoning is the rollout's own text up to and including the first `</meta>`; without the tag it is a few words
+    that state the same numbers. pass_rate is 8 p rounded half up. solution_length is the rounded mean over C, the
     correct rollouts that ended by themselves; where there are none, over the correct ones; where nothing was correct,
     over all; clamped to the bounds. The notions are those of `own_notions`.
     """
@@ -40,11 +40,7 @@ def warm_start_target(
     if tag:
         reasoning = head + tag
     else:
-        means = f"It calls for {', '.join(notions)}. " if notions else ""
-        reasoning = (
-            f"<meta>{means}I expect {steps} of {PASS_RATE_STEPS} attempts to be right, "
-            f"with about {length} tokens each.{END_OF_REASONING}"
-        )
+        reasoning = f"<meta>{steps} of {PASS_RATE_STEPS} right, {length} tokens.{END_OF_REASONING}"
     return reasoning + "\n" + format_prediction(notions, steps, length, notion_key)
 
 

@@ -43,6 +43,10 @@ def run(job: Job, *, resume: bool = False) -> Path:
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
     args = job.args
+    model_path = models.resolve(job.model)
+    reward = _load_reward(job.reward) if job.reward else correctness_reward
+    heldout_problems = _load(job.heldout.data, console)
+    problems = _without(_load(job.data, console), heldout_problems, console)
     folder = RunFolder.create(
         args.output_dir,
         job.context() | args.resolved(),
@@ -51,10 +55,6 @@ def run(job: Job, *, resume: bool = False) -> Path:
         may_differ=checkpoint.MAY_DIFFER,
     )
     last = checkpoint.latest(folder.path) if resume else None
-    model_path = models.resolve(job.model)
-    reward = _load_reward(job.reward) if job.reward else correctness_reward
-    heldout_problems = _load(job.heldout.data, console)
-    problems = _without(_load(job.data, console), heldout_problems, console)
     tokenizer = _load_tokenizer(model_path)
     trainer = MASATrainer(
         AutoModelForCausalLM.from_pretrained(model_path, dtype="float32"),

@@ -280,8 +280,9 @@ class RunFolder:
         if not self.path.exists():
             return []
         names = sorted(entry.name for entry in self.path.iterdir())
-        known = {CONFIG, METRICS, EVALUATIONS, LEDGER}
-        return [name for name in names if name in known or re.fullmatch(r"checkpoint-\d+", name)]
+        # A run that failed before its first step left settings and an evaluation, nothing that would be missed.
+        known = {METRICS, *(name for name in names if re.fullmatch(r"checkpoint-\d+", name))}
+        return [name for name in names if name in known]
 
     def _check_resumable(
         self, settings: Mapping[str, Any], run: dict[str, Any], may_differ: Collection[str]

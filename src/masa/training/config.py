@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -15,6 +14,8 @@ from masa.awareness.notions import Matching
 from masa.awareness.rewards import DifficultyReward, LengthReward, NotionReward
 from masa.errors import UserError, unknown_key_message
 from masa.rollout.requests import RequestMaker
+from masa.runs.jsonlines import plain
+from masa.training.machine import cpu_has_fast_bf16
 from masa.training.presets import NEVER, PRESETS, resolve
 
 
@@ -246,23 +247,4 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
 
     def resolved(self) -> dict[str, Any]:
         """All settings after presets and derivation, as plain values."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.init and not f.name.startswith("_")}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-
-
-def cpu_has_fast_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware (AMX or AVX512-BF16)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.init and not f.name.startswith("_")}

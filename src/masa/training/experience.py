@@ -5,7 +5,6 @@ Read `ExperienceMaker.make` downwards: predict, gate, budget, hint, roll out, gr
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,15 +17,13 @@ from masa.awareness import (
     MetaScorer,
     Predictor,
     draw_hint,
-    group_advantages,
     parse_prediction,
-    zero_variance,
 )
-from masa.records import FinishReason, Outcome, Request, Rollout
+from masa.records import FinishReason, Request, Rollout
 from masa.rollout.engine import Engine
 from masa.rollout.prompting import Prompt, PromptBuilder
 from masa.training.config import MASAConfig
-from masa.training.groups import ProblemGroup
+from masa.training.groups import ProblemGroup, scored_advantages
 from masa.training.microbatches import Row
 from masa.training.problem_stream import ProblemStream
 
@@ -197,7 +194,7 @@ class ExperienceMaker:
             end = start + len(group.solution.rollouts)
             group.solution.rewards = scored.rewards[start:end]
             group.solution.correct = scored.correct[start:end]
-            group.outcome = _outcome(group)
+            group.settle()
             start = end
 
     # Reward predictions, group, collect
@@ -216,7 +213,7 @@ class ExperienceMaker:
         rows: list[Row] = []
         for group in groups:
             solution, meta = group.solution, group.meta
-            solution.advantages, solution.is_live = _advantages(solution.rewards, config.scale_rewards)
+            solution.advantages, solution.is_live = scored_advantages(solution.rewards, config.scale_rewards)
             for prompt_ids, rollout, advantage in zip(
                 solution.prompt_ids, solution.rollouts, solution.advantages, strict=True
             ):
@@ -224,7 +221,7 @@ class ExperienceMaker:
                 rows.append(Row(prompt_ids, rollout.token_ids, advantage, "solution", solution.is_live, is_masked))
             if not meta.rewards:
                 continue  # no outcome, no truth: these predictions stay out of the loss
-            meta.advantages, is_live = _advantages([reward.total for reward in meta.rewards], meta_scale)
+            meta.advantages, is_live = scored_advantages([reward.total for reward in meta.rewards], meta_scale)
             prompt_ids = self.prompts.meta_ids(group.problem, group.row)
             for rollout, advantage in zip(meta.rollouts, meta.advantages, strict=True):
                 rows.append(Row(prompt_ids, rollout.token_ids, advantage, "meta", is_live))
@@ -300,27 +297,3 @@ class _Clock:
 
 def _keys_and_estimates(groups: Sequence[ProblemGroup]) -> tuple[list[int], list[Estimate]]:
     return [group.problem.key for group in groups], [group.estimate or Estimate() for group in groups]
-
-
-def _advantages(rewards: Sequence[float], scale: Any) -> tuple[list[float], bool]:
-    """Advantages of a group, 0 for rollouts that could not be scored (NaN), and whether the group can teach."""
-    scored = [reward for reward in rewards if math.isfinite(reward)]
-    advantages = iter(group_advantages(scored, scale=scale))
-    return (
-        [next(advantages) if math.isfinite(reward) else 0.0 for reward in rewards],
-        not zero_variance(scored),
-    )
-
-
-def _outcome(group: ProblemGroup) -> Outcome | None:
-    """The group's outcome over the rollouts whose correctness is known."""
-    known = [i for i, correct in enumerate(group.solution.correct) if correct is not None]
-    if not known:
-        return None
-    rollouts = group.solution.rollouts
-    return Outcome(
-        texts=tuple(group.solution.texts[i] for i in known),
-        lengths=tuple(rollouts[i].length for i in known),
-        correct=tuple(bool(group.solution.correct[i]) for i in known),
-        finish_reasons=tuple(rollouts[i].finish_reason for i in known),
-    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from masa.awareness import CutoffDecision, Estimate, GateDecision, MetaReward
+from masa.awareness import CutoffDecision, Estimate, GateDecision, MetaReward, group_advantages, zero_variance
+from masa.awareness.groups import AdvantageScale
 from masa.records import Outcome, Prediction, Problem, Rollout
 
 
@@ -61,6 +63,18 @@ class ProblemGroup:
     outcome: Outcome | None = None
     """None for a gated problem, or where correctness is unknown."""
 
+    def settle(self) -> None:
+        """Take the outcome from the solution rollouts whose correctness is known; None if there are none."""
+        solution = self.solution
+        known = [i for i, correct in enumerate(solution.correct) if correct is not None]
+        if known:
+            self.outcome = Outcome(
+                texts=tuple(solution.texts[i] for i in known),
+                lengths=tuple(solution.rollouts[i].length for i in known),
+                correct=tuple(bool(solution.correct[i]) for i in known),
+                finish_reasons=tuple(solution.rollouts[i].finish_reason for i in known),
+            )
+
     @property
     def is_gated(self) -> bool:
         """Whether the gate kept the problem from being rolled out."""
@@ -70,3 +84,13 @@ class ProblemGroup:
     def is_audited(self) -> bool:
         """Whether only the audit's draw had the problem rolled out."""
         return self.decision is not None and self.decision.audited
+
+
+def scored_advantages(rewards: Sequence[float], scale: str) -> tuple[list[float], bool]:
+    """Advantages of a group, 0 for rollouts that could not be scored (NaN), and whether the group can teach."""
+    scored = [reward for reward in rewards if math.isfinite(reward)]
+    advantages = iter(group_advantages(scored, scale=cast(AdvantageScale, scale)))
+    return (
+        [next(advantages) if math.isfinite(reward) else 0.0 for reward in rewards],
+        not zero_variance(scored),
+    )

@@ -1,23 +1,16 @@
-"""What is measured in every step: metrics, ledger entries and rollout rows. Formulas are in docs/metrics.md."""
+"""What is measured in every step: metrics and ledger entries. Formulas are in docs/metrics.md."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.panel import Panel
-from rich.text import Text
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from masa.awareness import awareness_summary
 from masa.records import FinishReason, Outcome, Prediction
 from masa.runs import Ledger
 from masa.training.experience import Experience, ExperienceMaker
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 WINDOW = 256
 """Problems over which awareness is measured: correlations over one step's few groups would be noise."""
@@ -32,7 +25,6 @@ class Measures:
 
     def __init__(self) -> None:
         self._pairs: deque[Pair] = deque(maxlen=WINDOW)
-        self._reward_functions: dict[str, list[float]] = {}
         self.warm_start: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -41,10 +33,6 @@ class Measures:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._pairs.clear()
         self._pairs.extend(_unpack(packed) for packed in state["pairs"])
-
-    def observe_reward_functions(self, names: Sequence[str], values: Tensor) -> None:
-        """Note each reward function's values of this step; `values` is [rollouts, functions]."""
-        self._reward_functions = {name: values[:, i].tolist() for i, name in enumerate(names)}
 
     def account(
         self, ledger: Ledger, experience: Experience, learned: Mapping[str, float], seconds: Mapping[str, float]
@@ -72,8 +60,14 @@ class Measures:
         )
         ledger.add_seconds(**seconds)
 
-    def step_metrics(self, experience: Experience, maker: ExperienceMaker, ledger: Ledger) -> dict[str, Any]:
-        """The step's metrics, except what the learner knows."""
+    def step_metrics(
+        self,
+        experience: Experience,
+        maker: ExperienceMaker,
+        ledger: Ledger,
+        reward_functions: Mapping[str, Sequence[float]],
+    ) -> dict[str, Any]:
+        """The step's metrics, except what the learner knows; `reward_functions` are this step's values by name."""
         groups = experience.groups
         rolled_out = [group for group in groups if group.solution.rollouts]
         rollouts = [rollout for group in rolled_out for rollout in group.solution.rollouts]
@@ -110,8 +104,7 @@ class Measures:
             "tokens/generated": ledger.generated_tokens,
             "tokens/trained": ledger.trained_tokens,
         }
-        for name, values in self._reward_functions.items():
-            metrics[f"reward/{name}"] = _mean(values)
+        metrics |= {f"reward/{name}": _mean(values) for name, values in reward_functions.items()}
         rewards = [reward for group in groups for reward in group.meta.rewards]
         if any(group.meta.rollouts for group in groups):
             metrics |= {
@@ -134,33 +127,6 @@ class Measures:
                 metrics |= advisor.metrics()
         return metrics
 
-    def trl_metrics(self, experience: Experience) -> dict[str, float]:
-        """The same step under the names that TRL gives its metrics."""
-        groups = [group for group in experience.groups if group.solution.rollouts]
-        rollouts = [rollout for group in groups for rollout in group.solution.rollouts]
-        lengths = [float(rollout.length) for rollout in rollouts]
-        ended = [float(rollout.length) for rollout in rollouts if rollout.finish_reason is FinishReason.STOP] or [0.0]
-        rewards = [r for group in groups for r in group.solution.rewards if math.isfinite(r)]
-        if not lengths or not rewards:
-            return {}
-        named: dict[str, float] = {
-            "reward": _required_mean(rewards),
-            "reward_std": _deviation(rewards),
-            "frac_reward_zero_std": _required_mean([float(not group.solution.is_live) for group in groups]),
-            "completions/clipped_ratio": 1 - _required_mean([r.finish_reason is FinishReason.STOP for r in rollouts]),
-        }
-        for prefix, values in (("completions/", lengths), ("completions/terminated_", ended)):
-            kind = prefix.removeprefix("completions/")
-            named[f"completions/mean_{kind}length"] = _required_mean(values)
-            named[f"completions/min_{kind}length"] = min(values)
-            named[f"completions/max_{kind}length"] = max(values)
-        for name, values in self._reward_functions.items():
-            finite = [value for value in values if math.isfinite(value)]
-            if finite:
-                named[f"rewards/{name}/mean"] = _required_mean(finite)
-                named[f"rewards/{name}/std"] = _deviation(finite)
-        return named
-
 
 def _without_texts(outcome: Outcome) -> Outcome:
     return Outcome(("",) * len(outcome.texts), outcome.lengths, outcome.correct, outcome.finish_reasons)
@@ -182,58 +148,32 @@ def _unpack(packed: Sequence[Any]) -> Pair:
     return predictions, outcome
 
 
-def rollout_rows(experience: Experience) -> Iterator[dict[str, Any]]:
-    """Every rollout of the step, as written to the run folder."""
-    for group in experience.groups:
-        common = {
-            "step": experience.step,
-            "problem": group.problem.key,
-            "problem_text": group.problem.text,
-            "task": group.problem.task,
-            "gated": group.is_gated,
-            "audited": group.is_audited,
-        }
-        solution, meta = group.solution, group.meta
-        for i, rollout in enumerate(solution.rollouts):
-            yield common | {
-                "role": "solution",
-                "sample": i,
-                "text": solution.texts[i],
-                "length": rollout.length,
-                "finish_reason": rollout.finish_reason.value,
-                "correct": solution.correct[i],
-                "reward": solution.rewards[i],
-                "advantage": solution.advantages[i],
-                "hinted": bool(solution.hints[i]),
-            }
-        for i, rollout in enumerate(meta.rollouts):
-            prediction = meta.predictions[i]
-            yield common | {
-                "role": "meta",
-                "sample": i,
-                "text": meta.texts[i],
-                "length": rollout.length,
-                "finish_reason": rollout.finish_reason.value,
-                "reward": meta.rewards[i].total if meta.rewards else None,
-                "advantage": meta.advantages[i] if meta.advantages else None,
-                "prediction": {
-                    "pass_rate": prediction.pass_rate,
-                    "length": prediction.length,
-                    "notions": None if prediction.notions is None else list(prediction.notions),
-                },
-            }
-
-
-def show_completions(experience: Experience) -> None:
-    """Print one problem's first solution and first prediction, as text."""
-    console = Console(stderr=True)
-    group = next((g for g in experience.groups if g.solution.texts), experience.groups[0])
-    console.print(Panel(Text(group.problem.text), title=f"step {experience.step}: problem {group.problem.key}"))
-    for text, reward in list(zip(group.solution.texts, group.solution.rewards, strict=True))[:1]:
-        console.print(Panel(Text(text), title=f"solution (reward {reward:g})"))
-    for text in group.meta.texts[:1]:
-        reward_text = f" (reward {group.meta.rewards[0].total:.2f})" if group.meta.rewards else ""
-        console.print(Panel(Text(text), title=f"prediction{reward_text}"))
+def trl_metrics(experience: Experience, reward_functions: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The step under the names that TRL gives its metrics."""
+    groups = [group for group in experience.groups if group.solution.rollouts]
+    rollouts = [rollout for group in groups for rollout in group.solution.rollouts]
+    lengths = [float(rollout.length) for rollout in rollouts]
+    ended = [float(rollout.length) for rollout in rollouts if rollout.finish_reason is FinishReason.STOP] or [0.0]
+    rewards = [r for group in groups for r in group.solution.rewards if math.isfinite(r)]
+    if not lengths or not rewards:
+        return {}
+    named: dict[str, float] = {
+        "reward": _required_mean(rewards),
+        "reward_std": _deviation(rewards),
+        "frac_reward_zero_std": _required_mean([float(not group.solution.is_live) for group in groups]),
+        "completions/clipped_ratio": 1 - _required_mean([r.finish_reason is FinishReason.STOP for r in rollouts]),
+    }
+    for prefix, values in (("completions/", lengths), ("completions/terminated_", ended)):
+        kind = prefix.removeprefix("completions/")
+        named[f"completions/mean_{kind}length"] = _required_mean(values)
+        named[f"completions/min_{kind}length"] = min(values)
+        named[f"completions/max_{kind}length"] = max(values)
+    for name, scores in reward_functions.items():
+        finite = [score for score in scores if math.isfinite(score)]
+        if finite:
+            named[f"rewards/{name}/mean"] = _required_mean(finite)
+            named[f"rewards/{name}/std"] = _deviation(finite)
+    return named
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -9,8 +9,8 @@ what a step did), `_save_checkpoint` and `_load_optimizer_and_scheduler` (our st
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -18,27 +18,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from trl import GRPOTrainer
-from trl.data_utils import is_conversational
 
 from masa.awareness import Cutoff, Gate, make_predictor
-from masa.errors import UserError, unknown_key_message
+from masa.errors import UserError
 from masa.records import Rollout
 from masa.rollout.local import LocalEngine
 from masa.rollout.prompting import PromptBuilder
 from masa.runs import Ledger, RunFolder
 from masa.seeding import Purpose
-from masa.training import checkpoint, support
+from masa.training import checkpoint, machine, support
 from masa.training.config import MASAConfig
-from masa.training.experience import Experience, ExperienceMaker, ScoredRollouts
-from masa.training.groups import ProblemGroup
+from masa.training.experience import Experience, ExperienceMaker
 from masa.training.imitation import ExpertLoop, warm_start
-from masa.training.measures import Measures, rollout_rows, show_completions
+from masa.training.measures import Measures, trl_metrics
 from masa.training.microbatches import build_micro_batches, denominators
 from masa.training.problem_stream import ProblemStream
+from masa.training.rollout_log import rollout_rows, show_completions
+from masa.training.scoring import RewardScorer
 from masa.training.sft import Example, Imitation
-
-SMALL_MODEL = 10_000_000
-"""Below this many parameters, threads of one matrix product wait for each other longer than they work."""
 
 StepListener = Callable[[dict[str, Any]], None]
 
@@ -109,7 +106,13 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             problem_column=args.problem_column,
         )
         self.problem_keys = keys = self._keys_within_prompt_limit()
-        self._correctness_index = self._find_correctness()
+        self.scorer = RewardScorer(
+            args,
+            self._calculate_rewards,
+            self.reward_func_names,
+            self.reward_weights,
+            needed=support.needs_method(args),
+        )
         self.experience = ExperienceMaker(
             args,
             engine=self.engine,
@@ -119,7 +122,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             predictor=make_predictor("self" if args.num_meta_generations else "none"),
             gate=self._make_gate(),
             cutoff=self._make_cutoff(),
-            score=self._score,
+            score=self.scorer,
             decode=self.decode,
         )
         if args.problems_a_step > len(keys):
@@ -226,64 +229,12 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self._evaluation_draws = (step, drawn + len(requests))
         return [list(rollout.token_ids) for rollout in self.engine.generate(requests)], None
 
-    # Rewards
+    # Texts and prompts
 
     def decode(self, rollouts: Sequence[Rollout]) -> list[str]:
         """Rollouts to texts, special tokens skipped."""
         ids = [list(rollout.token_ids) for rollout in rollouts]
         return list(self._tokenizer.batch_decode(ids, skip_special_tokens=True)) if ids else []
-
-    def _score(self, groups: Sequence[ProblemGroup]) -> ScoredRollouts:
-        """All reward functions on all solution rollouts of `groups`, called as TRL calls them."""
-        inputs = [dict(group.row) for group in groups for _ in group.solution.rollouts]
-        prompts = [prompt for group in groups for prompt in group.solution.prompts]
-        texts = [text for group in groups for text in group.solution.texts]
-        ids = [list(rollout.token_ids) for group in groups for rollout in group.solution.rollouts]
-        completions: list[Any] = texts
-        if is_conversational({"prompt": prompts[0]}):
-            completions = [[{"role": "assistant", "content": text}] for text in texts]
-        try:
-            per_function = self._calculate_rewards(inputs, prompts, completions, ids)
-        except ValueError as error:
-            if str(error).startswith("The reward function"):
-                raise UserError(str(error)) from error
-            raise
-        rewards = (per_function * self.reward_weights.to(per_function.device)).nansum(dim=1)
-        rewards[torch.isnan(per_function).all(dim=1)] = torch.nan
-        self.measures.observe_reward_functions(self.reward_func_names, per_function)
-        correct: list[bool | None] = [None] * len(texts)
-        if self._correctness_index is not None:
-            column = per_function[:, self._correctness_index].tolist()
-            correct = [None if value != value else value >= self.args.correct_threshold for value in column]
-        self._refuse_gate_on_graded_rewards(rewards)
-        return ScoredRollouts(rewards=rewards.tolist(), correct=correct)
-
-    def _refuse_gate_on_graded_rewards(self, rewards: Tensor) -> None:
-        if self.args.gate == "none" or self.args.correctness is not None:
-            return
-        finite = rewards[~torch.isnan(rewards)]
-        graded = finite[(finite != 0) & (finite != 1)]
-        if len(graded):
-            raise UserError(
-                f"the gate foretells 0/1 rewards, but a reward of {graded[0].item():g} was seen: name the reward "
-                "function that says what is correct (correctness), or turn the gate off (gate: none)"
-            )
-
-    def _find_correctness(self) -> int | None:
-        args: MASAConfig = self.args
-        names = self.reward_func_names
-        if args.correctness is not None:
-            if args.correctness not in names:
-                raise UserError(unknown_key_message("reward function", args.correctness, names, where="correctness"))
-            return int(names.index(args.correctness))
-        if len(names) == 1:
-            return 0
-        if support.needs_method(args):
-            raise UserError(
-                f"there are {len(names)} reward functions ({', '.join(names)}): name in `correctness` the one that "
-                "says what is correct"
-            )
-        return None
 
     def _keys_within_prompt_limit(self) -> list[int]:
         """Problems whose prompts, the longer of both, fit `max_prompt_length`; all of them without a limit."""
@@ -353,13 +304,13 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
 
     def threads(self) -> AbstractContextManager[None]:
         """The run's number of CPU threads, for as long as the context lasts."""
-        return _threads(self._thread_count())
+        return machine.threads(self._thread_count())
 
     def _thread_count(self) -> int | None:
         if self.args.num_threads is not None:
             return int(self.args.num_threads)
         size = sum(parameter.numel() for parameter in self.model.parameters())
-        return 1 if self.accelerator.device.type == "cpu" and size < SMALL_MODEL else None
+        return 1 if self.accelerator.device.type == "cpu" and size < machine.SMALL_MODEL else None
 
     def finish_step(self) -> None:
         """After the optimizer's step and before its checkpoint: expert SFT, ledger, metrics, files."""
@@ -370,7 +321,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         learned = self.expert.after_step(self, experience)
         seconds["expert"] = time.perf_counter() - ended
         self.measures.account(self.ledger, experience, learned, seconds)
-        metrics = self.measures.step_metrics(experience, self.experience, self.ledger)
+        metrics = self.measures.step_metrics(experience, self.experience, self.ledger, self.scorer.last)
         metrics |= learned
         metrics |= {
             "loss": None if self._step_loss is None else self._step_loss.item(),
@@ -401,7 +352,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         for name, value in metrics.items():
             if isinstance(value, (int, float)) and name not in named_by_transformers:
                 own[name].append(float(value))
-        for name, value in self.measures.trl_metrics(experience).items():
+        for name, value in trl_metrics(experience, self.scorer.last).items():
             own[name].append(value)
         self.state.num_input_tokens_seen += sum(len(r.prompt_ids) + len(r.completion_ids) for r in experience.rows)
         own["num_tokens"] = [self.state.num_input_tokens_seen]
@@ -450,14 +401,3 @@ def _refuse(args: MASAConfig, reasons: list[str]) -> None:
 
 def _no_inputs(_: Any) -> dict[str, Any]:
     return {}
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,0 +1,3 @@
+from masa.cli.app import main
+
+main()

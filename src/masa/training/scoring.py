@@ -1,0 +1,101 @@
+"""The user's reward functions on solution rollouts, and what counts as correct."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.data_utils import is_conversational
+
+from masa.errors import UserError, unknown_key_message
+from masa.training.config import MASAConfig
+from masa.training.experience import ScoredRollouts
+from masa.training.groups import ProblemGroup
+
+PerFunction = Callable[[list[dict[str, Any]], list[Any], list[Any], list[list[int]]], Tensor]
+"""TRL's own way of calling reward functions: rows, prompts, completions, token ids to [rollouts, functions]."""
+
+
+class RewardScorer:
+    """Scores solution rollouts as TRL would, and reads correctness off one of the reward functions.
+
+    Args:
+        per_function: TRL's `_calculate_rewards`; NaN where a function returned None.
+        names: of the reward functions.
+        weights: theirs, in the same order.
+        needed: whether the method needs to know what is correct.
+
+    Raises:
+        UserError: if correctness is needed and no reward function is named for it among several.
+    """
+
+    def __init__(
+        self, config: MASAConfig, per_function: PerFunction, names: Sequence[str], weights: Tensor, *, needed: bool
+    ) -> None:
+        self._config = config
+        self._per_function = per_function
+        self._names = list(names)
+        self._weights = weights
+        self._correctness = self._find_correctness(needed)
+        self.last: dict[str, list[float]] = {}
+        """Values of each function in the last call."""
+
+    def __call__(self, groups: Sequence[ProblemGroup]) -> ScoredRollouts:
+        """Rewards of all solution rollouts of `groups`, in order.
+
+        Raises:
+            UserError: if a function returns the wrong number of rewards, or graded rewards meet a gate that foretells
+                0/1 rewards.
+        """
+        rows = [dict(group.row) for group in groups for _ in group.solution.rollouts]
+        prompts = [prompt for group in groups for prompt in group.solution.prompts]
+        texts = [text for group in groups for text in group.solution.texts]
+        ids = [list(rollout.token_ids) for group in groups for rollout in group.solution.rollouts]
+        completions: list[Any] = texts
+        if is_conversational({"prompt": prompts[0]}):
+            completions = [[{"role": "assistant", "content": text}] for text in texts]
+        try:
+            values = self._per_function(rows, prompts, completions, ids)
+        except ValueError as error:
+            if str(error).startswith("The reward function"):  # TRL's own words for a wrong count
+                raise UserError(str(error)) from error
+            raise
+        rewards = (values * self._weights.to(values.device)).nansum(dim=1)
+        rewards[torch.isnan(values).all(dim=1)] = torch.nan
+        self._refuse_gate_on_graded_rewards(rewards)
+        self.last = {name: values[:, i].tolist() for i, name in enumerate(self._names)}
+        return ScoredRollouts(rewards=rewards.tolist(), correct=self._correct(values))
+
+    def _correct(self, values: Tensor) -> list[bool | None]:
+        if self._correctness is None:
+            return [None] * len(values)
+        column = values[:, self._correctness].tolist()
+        return [None if value != value else value >= self._config.correct_threshold for value in column]
+
+    def _find_correctness(self, needed: bool) -> int | None:
+        named = self._config.correctness
+        if named is not None:
+            if named not in self._names:
+                raise UserError(unknown_key_message("reward function", named, self._names, where="correctness"))
+            return self._names.index(named)
+        if len(self._names) == 1:
+            return 0
+        if needed:
+            raise UserError(
+                f"there are {len(self._names)} reward functions ({', '.join(self._names)}): name in `correctness` the "
+                "one that says what is correct"
+            )
+        return None
+
+    def _refuse_gate_on_graded_rewards(self, rewards: Tensor) -> None:
+        if self._config.gate == "none" or self._config.correctness is not None:
+            return
+        finite = rewards[~torch.isnan(rewards)]
+        graded = finite[(finite != 0) & (finite != 1)]
+        if len(graded):
+            raise UserError(
+                f"the gate foretells 0/1 rewards, but a reward of {graded[0].item():g} was seen: name the reward "
+                "function that says what is correct (correctness), or turn the gate off (gate: none)"
+            )

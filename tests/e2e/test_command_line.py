@@ -1,0 +1,187 @@
+"""`masa` as a user runs it: in a process of its own, on the bundled model, with the mistakes users make."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from masa.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def settings(**values: Any) -> list[str]:
+    return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+
+
+QUICK = [
+    *settings(max_steps=2, parallel_steps=1, problems_per_step=2, num_generations=2, max_completion_length=64),
+    *("--set", "heldout.data.size=4", "--set", "heldout.solutions=2"),
+]
+SAVING = settings(save_strategy="steps", save_steps=1)
+
+
+def masa(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "masa.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"} | environment,
+    )
+
+
+def refused(arguments: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a mistake gets, from this process: starting a new one takes seconds each."""
+    monkeypatch.setattr(sys, "argv", ["masa", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "2000")
+    with pytest.raises(SystemExit) as caught:
+        main()
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert caught.value.code == 2, lines
+    assert not any("Traceback" in line for line in lines)
+    return lines[-1]
+
+
+def test_a_run_from_config_to_report_and_its_continuation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = masa("train", ROOT / "configs/tiny.yaml", "--output", "run", *QUICK, *SAVING, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    assert str(Path("run") / "report.html") in done.stderr.splitlines()[-1]
+    evaluations = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in evaluations] == [0, 2]
+    assert all(0 <= row["pass_at_1_low"] <= row["pass_at_1"] <= row["pass_at_1_high"] <= 1 for row in evaluations)
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (run / "report.html").stat().st_size > 100_000
+    assert (run / "checkpoint-2" / "model.safetensors").exists()
+    assert (run / "model" / "model.safetensors").exists()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"] == "bundled"
+    assert config["run"]["versions"]["trl"].startswith("1.16")
+
+    monkeypatch.chdir(tmp_path)
+    again = refused(["train", ROOT / "configs/tiny.yaml", "--output", "run", *QUICK], monkeypatch, capsys)
+    assert "holds another run" in again
+    assert "--resume" in again
+    more = [*QUICK, *SAVING, *settings(max_steps=3)]
+    resumed = masa("train", ROOT / "configs/tiny.yaml", "--output", "run", *more, "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]
+
+
+def test_own_data_and_own_reward(tmp_path: Path) -> None:
+    rows = [{"question": f"{i} + 1", "gold": str(i + 1)} for i in range(8)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "rewards.py").write_text(
+        "def short(completions, gold, **_):\n    return [float(len(c[0]['content']) % 2) for c in completions]\n"
+    )
+    (tmp_path / "run.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "preset": "masa",
+                "data": {"source": "sums.jsonl", "problem_column": "question", "answer_column": "gold"},
+                "problems_per_step": 2,
+                "num_generations": 2,
+                "max_steps": 1,
+                "max_completion_length": 16,
+                "min_solution_length": 4,
+                "meta_prompt": "brief",
+                "save_strategy": "no",
+            }
+        )
+    )
+    done = masa("train", "run.yaml", "--reward", "rewards:short", "--set", "show_completions_every=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = json.loads((tmp_path / "runs/masa/metrics.jsonl").read_text())
+    assert "reward/short" in row
+    assert "solution (reward" in done.stderr
+
+
+def test_dry_run_prints_the_resolved_settings_and_touches_nothing(tmp_path: Path) -> None:
+    done = masa("train", "--dry-run", "--preset", "mapr", *settings(parallel_steps="never"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    resolved = yaml.safe_load(done.stdout)
+    assert (resolved["preset"], resolved["num_meta_generations"], resolved["epsilon_high"]) == ("mapr", 4, 0.28)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "lerning_rate=1"], ["lerning_rate", "learning_rate"]),
+        (["--preset", "masa-eficient"], ["masa-efficient"]),
+        (["--set", "num_generations=1"], ["at least 2"]),
+        (["--set", "num_meta_generations=1"], ["num_meta_generations is 1"]),
+        (["--set", "num_meta_generations=0"], ["cutoff", "needs predictions"]),
+        (["--model", "no/such/model"], ["no/such/model", "does not exist"]),
+        (["--model", "smollm2-135m"], ["masa models get smollm2-135m"]),
+        (["--data", "none.jsonl"], ["none.jsonl"]),
+        (["--data", "reasoning_gym:chain_summ"], ["chain_sum"]),
+        (["--reward", "nowhere:reward"], ["nowhere"]),
+        (["--reward", "nothing"], ["module:function"]),
+        (["missing.yaml"], ["missing.yaml"]),
+        (["--set", "data.sise=3"], ["sise", "size"]),
+        (["--resume"], ["no run to resume"]),
+    ],
+)
+def test_mistakes_get_one_line_with_place_and_remedy(
+    tmp_path: Path,
+    arguments: list[str],
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MASA_CACHE", str(tmp_path / "cache"))
+    line = refused(["train", "--output", "run", *arguments], monkeypatch, capsys)
+    assert [word for word in words if word not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"problem": "1 + 1", "answer": ', ["line 2", "JSON"]),
+        ('{"problem": "1 + 1"}', ["line 2", "answer"]),
+        ('{"problem": "1 + 1", "answer": ""}', ["line 2", "answer", "empty"]),
+        ('{"problem": 7, "answer": "2"}', ["line 2", "problem"]),
+    ],
+)
+def test_faulty_rows_are_named_by_file_line_and_field(
+    tmp_path: Path,
+    line: str,
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"problem": "2 + 2", "answer": "4"}\n' + line + "\n")
+    monkeypatch.chdir(tmp_path)
+    said = refused(["train", "--output", "run", "--data", "rows.jsonl"], monkeypatch, capsys)
+    assert [word for word in ["rows.jsonl", *words] if word not in said] == []
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_every_shipped_config_parses() -> None:
+    from masa.cli.job import DEFAULT_CONFIG, read_job
+
+    paths = [*sorted((ROOT / "configs").glob("*.yaml")), DEFAULT_CONFIG]
+    assert len(paths) >= 4
+    for path in paths:
+        assert read_job(path, {"output": "unused"}, []).args.problems_a_step > 0
+
+
+def test_help_names_the_commands(tmp_path: Path) -> None:
+    done = masa("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for command in ("train", "report", "models", "tiny"):
+        assert command in done.stdout
