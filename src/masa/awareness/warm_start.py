@@ -37,10 +37,8 @@ def warm_start_target(
     steps = pass_rate_steps(outcome)
     notions = own_notions(outcome, problem_text, limit=max_notions)
     head, tag, _ = meta_text.partition(END_OF_REASONING)
-    if tag:
-        reasoning = head + tag
-    else:
-        reasoning = f"<meta>{steps} of {PASS_RATE_STEPS} right, {length} tokens.{END_OF_REASONING}"
+    own = f"<meta>{steps} of {PASS_RATE_STEPS} right, {length} tokens.{END_OF_REASONING}"
+    reasoning = head + tag if tag else own
     return reasoning + "\n" + format_prediction(notions, steps, length, notion_key)
 
 

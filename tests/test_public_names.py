@@ -1,0 +1,29 @@
+"""What other people's scripts import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import masa
+
+
+@pytest.mark.parametrize("name", masa.__all__)
+def test_public_names_are_there(name: str) -> None:
+    assert getattr(masa, name) is not None
+    assert set(masa.__all__) == set(masa._WHERE)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'MASATrainr'"):
+        masa.MASATrainr  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "package", ["masa", "masa.awareness", "masa.grading", "masa.tasks.dataset", "masa.runs", "masa.records"]
+)
+def test_packages_that_need_no_torch_import_without_it(package: str) -> None:
+    code = f"import sys, {package}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
