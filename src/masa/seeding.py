@@ -25,6 +25,7 @@ class Purpose(StrEnum):
     EXPERT = "expert"
     DATA_ORDER = "data-order"
     EVALUATION = "evaluation"
+    EVALUATION_META = "evaluation-meta"
     WARM_START = "warm-start"
 
 

@@ -114,7 +114,7 @@ class HeldOut:
             request
             for problem, row in zip(problems, self.rows, strict=True)
             for request in self.requests.metas(
-                self.prompts.meta_ids(problem, row), M, 0, problem.key, purpose=Purpose.EVALUATION
+                self.prompts.meta_ids(problem, row), M, 0, problem.key, purpose=Purpose.EVALUATION_META
             )
         ]
         rollouts = engine.generate(requests)
