@@ -324,9 +324,13 @@ def test_learned_positions_are_refused_for_the_method(tokenizer: Any, tmp_path: 
         MASATrainer(model, parity_of_length, args=args, train_dataset=sums(8), processing_class=tokenizer)
 
 
-def test_warm_start_teaches_the_form_before_any_rl(make_trainer: MakeTrainer) -> None:
+def test_warm_start_teaches_the_form_before_any_rl(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(preset="masa", warm_start=4, warm_start_updates=3, warm_start_learning_rate=1e-2)
+    rates: list[float | None] = []
+    make = trainer.make_imitation
+    monkeypatch.setattr(trainer, "make_imitation", lambda rate: (rates.append(rate), make(rate))[1])
     trainer.train()
+    assert rates == [1e-2]
     learned = trainer.measures.warm_start
     assert learned["warm_start/examples"] == 4
     assert learned["warm_start/loss_last"] < learned["warm_start/loss_first"]

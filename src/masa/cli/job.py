@@ -56,6 +56,8 @@ class Job:
     """Template of the solution prompt; `{problem}` stands for the problem's text."""
     system: str | None
     reward: str | None
+    lora: dict[str, Any] | None
+    """Settings of peft's `LoraConfig`; None trains all weights."""
     max_tokens: int | None
     max_minutes: float | None
     args: MASAConfig
@@ -74,6 +76,7 @@ class Job:
             "prompt": self.prompt,
             "system": self.system,
             "reward": self.reward,
+            "lora": self.lora,
         }
 
     def as_yaml(self) -> str:
@@ -82,7 +85,7 @@ class Job:
         return yaml.safe_dump(self.context() | budget | self.args.resolved(), sort_keys=False, allow_unicode=True)
 
 
-_OWN_KEYS = ("model", "data", "heldout", "prompt", "system", "reward", "output", "max_tokens", "max_minutes")
+_OWN_KEYS = ("model", "data", "heldout", "prompt", "system", "reward", "lora", "output", "max_tokens", "max_minutes")
 
 
 def read_job(path: Path | None, options: Mapping[str, Any], assignments: Sequence[str]) -> Job:
@@ -154,6 +157,7 @@ def _build(values: dict[str, Any], where: str) -> Job:
         prompt=prompt,
         system=own.get("system"),
         reward=own.get("reward"),
+        lora=own.get("lora"),
         max_tokens=own.get("max_tokens"),
         max_minutes=own.get("max_minutes"),
         args=MASAConfig.from_dict({key: _number(value) for key, value in values.items()}),

@@ -62,6 +62,7 @@ def run(job: Job, *, resume: bool = False) -> Path:
         args=args,
         train_dataset=_dataset(problems, job),
         processing_class=tokenizer,
+        peft_config=_lora(job.lora),
     )
     trainer.run = folder
     trainer.remove_callback(PrinterCallback)
@@ -143,6 +144,19 @@ def _load_tokenizer(model_path: str) -> Any:
             "Python with a dataset whose prompts are plain text"
         )
     return tokenizer
+
+
+def _lora(settings: dict[str, Any] | None) -> Any:
+    if settings is None:
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        raise UserError("`lora` needs the package peft: pip install 'masa-rl[peft]'") from None
+    try:
+        return LoraConfig(task_type="CAUSAL_LM", **settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"lora: {error}") from None
 
 
 def _load_reward(name: str) -> Reward:

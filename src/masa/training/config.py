@@ -77,7 +77,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
 
     # Fine-tuning on the policy's own best predictions
     warm_start: int = _help("Problems sampled before RL to teach the prediction's form and facts; 0: no warm start.", 0)
-    warm_start_updates: int = _help("Gradient updates of the warm start.", 20)
+    warm_start_updates: int = _help("Gradient updates of the warm start, on micro_batch_rows examples each.", 20)
     warm_start_learning_rate: float | None = _help("Default: learning_rate.")
     expert_sft: bool | None = _help("Fine-tune on the best own predictions with true statistics put in.")
     expert_buffer_size: int = _help("N, trajectories collected before an expert update.", 128)

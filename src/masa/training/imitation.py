@@ -94,9 +94,10 @@ def warm_start(trainer: MASATrainer) -> dict[str, float]:
     groups = [maker.group(key) for key in keys[: config.warm_start]]
     maker.sample(groups, step=0)
     examples = [example for group in groups if (example := _warm_start_example(trainer, group)) is not None]
-    result = trainer.imitation.update(examples, config.warm_start_updates)
-    # Moments of the warm start have no place in expert updates of a policy that has moved on.
-    trainer.forget_imitation()
+    # Moments of the warm start have no place in expert updates of a policy that has moved on, hence its own.
+    imitation = trainer.make_imitation(config.warm_start_learning_rate)
+    order = derive_random(config.seed, Purpose.WARM_START, 1)
+    result = imitation.update_in_batches(examples, config.warm_start_updates, config.micro_batch_rows, order)
     tokens = _tokens(groups)
     trainer.ledger.add(
         warm_start_tokens=tokens,

@@ -5,6 +5,7 @@ Beside the policy gradient, with AdamW moments of its own: gradients of the two 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,24 @@ class Imitation:
             "loss_last": losses[-1],
             "tokens": float(tokens * updates),
             "skipped_updates": float(skipped),
+        }
+
+    def update_in_batches(
+        self, examples: Sequence[Example], updates: int, batch: int, order: random.Random
+    ) -> dict[str, float]:
+        """`updates` steps, each on the next `batch` examples of a shuffled pass; figures as `update` gives them."""
+        results: list[dict[str, float]] = []
+        waiting: list[Example] = []
+        for _ in range(updates if examples else 0):
+            if len(waiting) < min(batch, len(examples)):
+                waiting += order.sample(list(examples), len(examples))
+            results.append(self.update(waiting[:batch], 1))
+            waiting = waiting[batch:]
+        return {
+            "loss_first": results[0]["loss_first"] if results else 0.0,
+            "loss_last": results[-1]["loss_last"] if results else 0.0,
+            "tokens": sum(result["tokens"] for result in results),
+            "skipped_updates": sum(result["skipped_updates"] for result in results),
         }
 
     def state_dict(self) -> dict[str, Any]:

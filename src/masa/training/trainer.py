@@ -281,21 +281,21 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
 
     @property
     def imitation(self) -> Imitation:
-        """Fine-tuning on own texts, with optimizer state of its own."""
+        """Expert SFT, with optimizer state of its own that lasts as long as the run."""
         if self._imitation is None:
-            args: MASAConfig = self.args
-            self._imitation = Imitation(
-                self.accelerator.unwrap_model(self.model),
-                learning_rate=args.expert_learning_rate or args.learning_rate,
-                pad_token_id=self._tokenizer.pad_token_id,
-                max_grad_norm=args.max_grad_norm,
-                micro_batch_rows=args.micro_batch_rows,
-            )
+            self._imitation = self.make_imitation(self.args.expert_learning_rate)
         return self._imitation
 
-    def forget_imitation(self) -> None:
-        """Start the next fine-tuning with fresh optimizer state."""
-        self._imitation = None
+    def make_imitation(self, learning_rate: float | None) -> Imitation:
+        """Fine-tuning of the policy with fresh optimizer state; the default learning rate is that of RL."""
+        args: MASAConfig = self.args
+        return Imitation(
+            self.accelerator.unwrap_model(self.model),
+            learning_rate=learning_rate or args.learning_rate,
+            pad_token_id=self._tokenizer.pad_token_id,
+            max_grad_norm=args.max_grad_norm,
+            micro_batch_rows=args.micro_batch_rows,
+        )
 
     def example(self, prompt_ids: Sequence[int], text: str) -> Example:
         """A text to imitate after a prompt, ended as the policy ends its own."""
