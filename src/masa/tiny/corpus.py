@@ -14,8 +14,8 @@ from .predictions import MINIMUM_LENGTH, NOTIONS, draw_maximum_length, predictio
 
 # within reach, and beyond it where nobody shows how
 _HABITS = {
-    True: {Habit.CAREFUL: 0.32, Habit.GUESS: 0.25, Habit.SLOPPY: 0.27, Habit.RAMBLING: 0.16},
-    False: {Habit.CAREFUL: 0.0, Habit.GUESS: 0.36, Habit.SLOPPY: 0.36, Habit.RAMBLING: 0.28},
+    True: {Habit.CAREFUL: 0.46, Habit.GUESS: 0.20, Habit.SLOPPY: 0.18, Habit.RAMBLING: 0.16},
+    False: {Habit.CAREFUL: 0.0, Habit.GUESS: 0.32, Habit.SLOPPY: 0.36, Habit.RAMBLING: 0.32},
 }
 
 
