@@ -122,6 +122,7 @@ def test_dry_run_prints_the_resolved_settings_and_touches_nothing(tmp_path: Path
         (["--set", "lerning_rate=1"], ["lerning_rate", "learning_rate"]),
         (["--preset", "masa-eficient"], ["masa-efficient"]),
         (["--set", "num_generations=1"], ["at least 2"]),
+        (["--set", "save_strategy=sometimes"], ["sometimes", "steps"]),
         (["--set", "num_meta_generations=1"], ["num_meta_generations is 1"]),
         (["--set", "num_meta_generations=0"], ["cutoff", "needs predictions"]),
         (["--model", "no/such/model"], ["no/such/model", "does not exist"]),

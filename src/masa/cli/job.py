@@ -147,6 +147,9 @@ def _build(values: dict[str, Any], where: str) -> Job:
     values.setdefault("output_dir", f"runs/{values.get('preset', 'masa')}")
     for name, default in (("report_to", "none"), ("logging_steps", 1), ("disable_tqdm", True)):
         values.setdefault(name, default)
+    for name in ("save_strategy", "eval_strategy", "logging_strategy"):
+        if values.get(name) is False:
+            values[name] = "no"  # which is what YAML 1.1 read as false
     prompt = own.get("prompt", "{problem}")
     if "{problem}" not in prompt:
         raise UserError(f"{where}: prompt must contain {{problem}}, got {prompt!r}")

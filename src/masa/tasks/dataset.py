@@ -178,7 +178,9 @@ class _RowReader:
             kind = self._kind_of(row)
         except _FaultyRowError as fault:
             return str(fault)
-        taken = {used, self._answer_column, "task"} - {"prompt"} | ({"kind"} if self._kind is None else set())
+        # A column under a name of its own stays as it is too: reward functions ask for it by that name.
+        taken = {used, self._answer_column} & {"problem", "answer"} | {"task"}
+        taken |= {"kind"} if self._kind is None else set()
         task = row.get("task")
         return Problem(
             key=key,

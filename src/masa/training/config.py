@@ -243,7 +243,12 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         unknown = [key for key in values if key not in known]
         if unknown:
             raise UserError("; ".join(unknown_key_message("setting", key, known) for key in unknown))
-        return cls(**values)
+        try:
+            return cls(**values)
+        except UserError:
+            raise
+        except (TypeError, ValueError) as error:  # transformers and TRL check their own settings
+            raise UserError(f"settings: {error}") from error
 
     def resolved(self) -> dict[str, Any]:
         """All settings after presets and derivation, as plain values."""
