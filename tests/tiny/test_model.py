@@ -30,7 +30,7 @@ def test_sampling_is_unbiased_by_default(bundled: tuple[Any, Any]) -> None:
     assert config.eos_token_id == tokenizer.eos_token_id
 
 
-def test_easy_problem_is_mostly_solved(bundled: tuple[Any, Any]) -> None:
+def test_easy_problem_is_solved_by_some_habits_and_not_by_others(bundled: tuple[Any, Any]) -> None:
     model, tokenizer = bundled
     ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": "5 + 3"}], add_generation_prompt=True, return_dict=False
@@ -38,8 +38,10 @@ def test_easy_problem_is_mostly_solved(bundled: tuple[Any, Any]) -> None:
     requests = [Request(tuple(ids), max_tokens=192, seed=seed) for seed in range(32)]
     rollouts = LocalEngine(model, tokenizer).generate(requests)
     texts = tokenizer.batch_decode([list(rollout.token_ids) for rollout in rollouts], skip_special_tokens=True)
-    # mixed habits leave a single problem of level 1 at about 0.7
-    assert sum(text.endswith("\\boxed{8}") for text in texts) > 16
+    # three in ten answers are careful, and careful answers of level 1 are right
+    right = [text for text in texts if text.endswith("\\boxed{8}")]
+    assert 5 <= len(right) <= 27
+    assert all(text in right for text in texts if habit_of(text) is Habit.CAREFUL)
     assert sum(rollout.finish_reason is FinishReason.STOP for rollout in rollouts) > 24
     assert len({habit_of(text) for text in texts}) >= 3
 
