@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from masa.awareness.audit_window import AuditWindow
 from masa.awareness.cutoff_audit import CutoffEvent, CutoffReport, measure, report
 from masa.awareness.predictors.base import Estimate
 from masa.records import FinishReason, Outcome
@@ -66,17 +66,13 @@ class Cutoff:
             raise ValueError(f"cutoff settings must satisfy 1 <= minimum <= maximum, got {minimum} and {maximum}")
         if not 0 <= exempt <= 1:
             raise ValueError(f"cutoff setting exempt must lie between 0 and 1, got {exempt}")
-        if window < 1:
-            raise ValueError(f"cutoff setting window must be at least 1, got {window}")
         self.run_seed = run_seed
         self.factor = factor
         self.minimum = minimum
         self.maximum = maximum
         self.exempt = exempt
-        self._events: deque[CutoffEvent] = deque(maxlen=window)
+        self._window = AuditWindow("cutoff", window, CutoffEvent.from_list)
         self._last: dict[str, float] = {}
-        self._saved = 0.0
-        self._saved_variance = 0.0
 
     def rule(self, estimate: Estimate) -> int | None:
         """The limit for one problem in tokens; None without L^."""
@@ -115,47 +111,35 @@ class Cutoff:
             cut += sum(reason is FinishReason.CUTOFF for reason in outcome.finish_reasons)
             if decision.exempt and decision.predicted_limit is not None:
                 event = measure(outcome, decision.predicted_limit, decision.probability)
-                self._events.append(event)
-                self._saved += event.tokens_saved
-                self._saved_variance += event.tokens_saved_variance
+                self._window.add(event)
         self._last = {}
         if problems:
             self._last = {"cutoff/limited_share": limited / problems, "cutoff/share": cut / rollouts}
 
     def report(self, confidence: float = 0.9) -> CutoffReport:
         """The cutoff's quality over the window, on exempt problems."""
-        return report(self._events, confidence)
+        return report(self._window.events, confidence)
 
     @property
     def tokens_saved(self) -> float:
         """Estimated solution tokens saved over the whole run: sum over exempt of tokens beyond x (1 - a) / a."""
-        return self._saved
+        return self._window.tokens_saved
 
     @property
     def tokens_saved_error(self) -> float:
         """Standard error of `tokens_saved`: root of the sum over exempt of tokens beyond^2 (1 - a) / a^2."""
-        return math.sqrt(self._saved_variance)
+        return self._window.tokens_saved_error
 
     def metrics(self) -> dict[str, float]:
         """Shares of the last step, quality over the window, tokens saved over the run; undefined ones are left out."""
         values = {**self._last, **self.report().metrics("cutoff/")}
-        values["cutoff/tokens_saved"] = self.tokens_saved
-        values["cutoff/tokens_saved_error"] = self.tokens_saved_error
-        return values
+        return values | self._window.metrics()
 
     def state_dict(self) -> dict[str, Any]:
         """The window and the totals, JSON-able."""
-        return {
-            "events": [event.as_list() for event in self._events],
-            "last": dict(self._last),
-            "tokens_saved": self._saved,
-            "tokens_saved_variance": self._saved_variance,
-        }
+        return {"last": dict(self._last), **self._window.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
-        self._events.clear()
-        self._events.extend(CutoffEvent.from_list(row) for row in state["events"])
         self._last = {str(name): float(value) for name, value in state["last"].items()}
-        self._saved = float(state["tokens_saved"])
-        self._saved_variance = float(state["tokens_saved_variance"])
+        self._window.load_state_dict(state)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from masa.awareness.audit_window import AuditWindow
 from masa.awareness.gate_audit import GateEvent, GateReport, report
 from masa.awareness.predictors.base import Estimate
 from masa.seeding import Purpose, derive_seed, derive_uniform
@@ -75,17 +75,13 @@ class Gate:
         ):
             if not low <= value <= high:
                 raise ValueError(f"gate setting {name} must lie between {low} and {high}, got {value}")
-        if window < 1:
-            raise ValueError(f"gate setting window must be at least 1, got {window}")
         self.run_seed = run_seed
         self.gate_std = gate_std
         self.margin = margin
         self.max_share = max_share
         self.audit = audit
-        self._events: deque[GateEvent] = deque(maxlen=window)
+        self._window = AuditWindow("gate", window, GateEvent.from_list)
         self._last: dict[str, float] = {}
-        self._saved = 0.0
-        self._saved_variance = 0.0
 
     def rule(self, estimate: Estimate) -> bool:
         """Whether the rule alone would skip a problem."""
@@ -143,27 +139,25 @@ class Gate:
             if flat is None or spent is None:
                 raise ValueError(f"problem {decision.key} was rolled out but comes back without outcome or tokens")
             event = GateEvent(decision.rule_skip, decision.candidate, bool(flat), decision.probability, int(spent))
-            self._events.append(event)
-            self._saved += event.tokens_saved
-            self._saved_variance += event.tokens_saved_variance
+            self._window.add(event)
 
     def report(self, confidence: float = 0.9) -> GateReport:
         """The effective gate's quality over the window."""
-        return report(self._events, [event.candidate for event in self._events], confidence)
+        return report(self._window.events, [event.candidate for event in self._window.events], confidence)
 
     def rule_report(self, confidence: float = 0.9) -> GateReport:
         """The rule's quality over the window, problems let through against starving counted as the rule saw them."""
-        return report(self._events, [event.rule_skip for event in self._events], confidence)
+        return report(self._window.events, [event.rule_skip for event in self._window.events], confidence)
 
     @property
     def tokens_saved(self) -> float:
         """Estimated solution tokens saved over the whole run: sum over audits of tokens (1 - pi) / pi."""
-        return self._saved
+        return self._window.tokens_saved
 
     @property
     def tokens_saved_error(self) -> float:
         """Standard error of `tokens_saved`: root of the sum over audits of tokens^2 (1 - pi) / pi^2."""
-        return math.sqrt(self._saved_variance)
+        return self._window.tokens_saved_error
 
     def metrics(self) -> dict[str, float]:
         """Shares of the last step, quality over the window, tokens saved over the run; undefined ones are left out."""
@@ -171,26 +165,16 @@ class Gate:
         values.update(self.report().metrics("gate/"))
         rule = self.rule_report().metrics("gate/rule_")
         values.update({name: rule[name] for name in ("gate/rule_precision", "gate/rule_recall") if name in rule})
-        values["gate/tokens_saved"] = self.tokens_saved
-        values["gate/tokens_saved_error"] = self.tokens_saved_error
-        return values
+        return values | self._window.metrics()
 
     def state_dict(self) -> dict[str, Any]:
         """The window and the totals, JSON-able."""
-        return {
-            "events": [event.as_list() for event in self._events],
-            "last": dict(self._last),
-            "tokens_saved": self._saved,
-            "tokens_saved_variance": self._saved_variance,
-        }
+        return {"last": dict(self._last), **self._window.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
-        self._events.clear()
-        self._events.extend(GateEvent.from_list(row) for row in state["events"])
         self._last = {str(name): float(value) for name, value in state["last"].items()}
-        self._saved = float(state["tokens_saved"])
-        self._saved_variance = float(state["tokens_saved_variance"])
+        self._window.load_state_dict(state)
 
     def _certainty(self, step: int, key: int, estimate: Estimate) -> tuple[float, float, int]:
         """Sorts the least certain first. Rounded, since equal predictions in another order may differ by an ulp."""

@@ -7,11 +7,11 @@ in a template are literal; `{{name}}` writes `{name}`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from masa.errors import UserError, unknown_key_message
 from masa.records import Prediction
 from masa.seeding import Purpose, derive_random
 
@@ -122,7 +122,8 @@ def resolve_template(template: str | MetaPrompt) -> MetaPrompt:
     """A template from its name, from a user's own text (anything that holds a brace) or as it is.
 
     Raises:
-        ValueError: for a name that is not known, naming the nearest one, and for an invalid text.
+        UserError: for a name that is not known, naming the nearest one.
+        ValueError: for an invalid text.
     """
     if isinstance(template, MetaPrompt):
         return template
@@ -130,11 +131,7 @@ def resolve_template(template: str | MetaPrompt) -> MetaPrompt:
         return TEMPLATES[template]
     if "{" in template or "\n" in template:
         return MetaPrompt.from_text(template)
-    near = difflib.get_close_matches(template, TEMPLATES, n=1, cutoff=0)
-    raise ValueError(
-        f"unknown meta prompt {template!r}: did you mean {near[0]!r}? Known: {', '.join(TEMPLATES)}; "
-        "or give a text with {problem}"
-    )
+    raise UserError(unknown_key_message("meta prompt", template, TEMPLATES) + "; or give a text with {problem}")
 
 
 def build_meta_prompt(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
 from masa.awareness.predictors.base import Estimate, Predictor
 from masa.awareness.predictors.none import NoPredictor
 from masa.awareness.predictors.self_prediction import SelfPredictor
+from masa.errors import UserError, unknown_key_message
 
 PREDICTORS: dict[str, Callable[..., Predictor]] = {"self": SelfPredictor, "none": NoPredictor}
 """Constructors by name."""
@@ -18,11 +18,10 @@ def make_predictor(name: str, **options: Any) -> Predictor:
     """A predictor by its name; options go to its constructor.
 
     Raises:
-        ValueError: for an unknown name, naming the nearest known one.
+        UserError: for an unknown name, naming the nearest known one.
     """
     if name not in PREDICTORS:
-        near = difflib.get_close_matches(name, PREDICTORS, n=1, cutoff=0)[0]
-        raise ValueError(f"unknown predictor {name!r}: did you mean {near!r}? Known: {', '.join(PREDICTORS)}")
+        raise UserError(unknown_key_message("predictor", name, PREDICTORS))
     return PREDICTORS[name](**options)
 
 
