@@ -1,10 +1,10 @@
 import pytest
 
+from masa.grading.answers import last_boxed
 from masa.records import Problem
 from masa.tasks.procedural import (
     LEVELS,
     TASKS,
-    boxed_answer,
     bundled_mix,
     leveled_entries,
     reasoning_gym_problems,
@@ -83,7 +83,7 @@ def test_score_compares_the_last_boxed_string(answer: str | None, correct: bool)
 
 
 def test_boxed_answer_keeps_nested_braces() -> None:
-    assert boxed_answer(r"\boxed{\frac{1}{2}}.") == r"\frac{1}{2}"
+    assert last_boxed(r"\boxed{\frac{1}{2}}.") == r"\frac{1}{2}"
 
 
 def test_reasoning_gym_scores_by_its_own_rule() -> None:
@@ -105,7 +105,7 @@ def test_reasoning_gym_config_and_keys() -> None:
     ("name", "config", "message"),
     [
         ("chain_sm", {}, "did you mean 'chain_sum'"),
-        ("chain_sum", {"max_term": 3}, "chain_sum: unknown config key 'max_term'; did you mean 'max_terms'"),
+        ("chain_sum", {"max_term": 3}, "chain_sum: unknown config key 'max_term': did you mean 'max_terms'"),
         ("chain_sum", {"min_terms": -3}, "chain_sum: config .* min_terms must be positive"),
         ("chain_sum", {"seed": 3}, "'seed' is an argument"),
     ],

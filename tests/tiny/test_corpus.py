@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from masa.awareness import parse_prediction, spearman
-from masa.tasks.procedural import LEVELS, TASKS, boxed_answer, is_held_out, leveled_entries
+from masa.grading.answers import last_boxed
+from masa.tasks.procedural import LEVELS, TASKS, is_held_out, leveled_entries
 from masa.tiny.careful import REACH, careful_solution
 from masa.tiny.corpus import FINAL_BLEND, SKILL_BLEND, Document, write_corpus
 from masa.tiny.habits import Habit, near_answer, write_solution
@@ -26,7 +27,7 @@ def test_careful_solutions_are_right_wherever_they_reach(task: str) -> None:
         stream = leveled_entries(task, level, seed=2)
         for _ in range(40):
             text, answer = next(stream)
-            assert boxed_answer(careful_solution(text, task)) == answer
+            assert last_boxed(careful_solution(text, task)) == answer
 
 
 def test_every_step_of_a_careful_solution_is_true() -> None:
@@ -64,7 +65,7 @@ def test_nothing_above_the_reach_is_right() -> None:
         for _ in range(20):
             solution = write_solution("123 * 456", "56088", "products", REACH + 1, habit, rng)
             assert habit_of(solution) is habit
-            assert boxed_answer(solution) != "56088"
+            assert last_boxed(solution) != "56088"
 
 
 def test_corpus_is_named_by_its_seed() -> None:

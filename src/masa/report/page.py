@@ -16,6 +16,7 @@ from masa.report.figures import Chart
 from masa.report.samples import samples
 from masa.report.summary import Tile, amount, sentences, tiles
 from masa.runs import atomic_write_text
+from masa.runs.jsonlines import flatten
 
 # The page may run its own scripts and show its own pictures, and can reach nothing else.
 _POLICY = (
@@ -137,13 +138,13 @@ def _tables(run: RunData) -> str:
     totals = {
         name.replace("_", " "): amount(value) for name, raw in run.ledger.items() if (value := number(raw)) is not None
     }
-    parts = [("Ledger", totals, True), ("Versions and seeds", _flatten(run.run), False)]
+    parts = [("Ledger", totals, True), ("Versions and seeds", flatten(run.run), False)]
     tables = "".join(
         f"<div><h2>{title}</h2>{_table(rows, are_numbers=are_numbers)}</div>"
         for title, rows, are_numbers in parts
         if rows
     )
-    settings = _flatten(run.settings)
+    settings = flatten(run.settings)
     config = (
         f"<h2>Settings</h2><details><summary>{len(settings)} settings</summary>{_table(settings)}</details>"
         if settings
@@ -159,16 +160,6 @@ def _table(rows: Mapping[str, Any], *, are_numbers: bool = False) -> str:
         f"<tr><th>{_text(name)}</th>{cell}{code}{_text(str(value))}{end}</td></tr>" for name, value in rows.items()
     )
     return f"<table>{''.join(lines)}</table>"
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _asset(name: str) -> str:

@@ -27,7 +27,17 @@ import yaml
 
 from masa.errors import UserError
 from masa.runs.atomic import atomic_write_bytes, atomic_write_text
-from masa.runs.jsonlines import Row, append_row, decode_rows, encode_row, plain, read_rows, repair, without_nonfinite
+from masa.runs.jsonlines import (
+    Row,
+    append_row,
+    decode_rows,
+    encode_row,
+    flatten,
+    plain,
+    read_rows,
+    repair,
+    without_nonfinite,
+)
 
 CONFIG, METRICS, EVALUATIONS, LEDGER, ROLLOUTS = (
     "config.yaml",
@@ -291,7 +301,7 @@ class RunFolder:
             raise UserError(f"no run to resume in {self.path} (no {CONFIG}): leave out --resume to start one")
         before = self.read_config()
         earlier_run = before.pop(RUN_KEY, None) or {}
-        old, new = _flatten(before), _flatten(settings)
+        old, new = flatten(before), flatten(settings)
         missing = "(not set)"
         differing = [
             f"{key}: {old.get(key, missing)!r} there, {new.get(key, missing)!r} now"
@@ -346,14 +356,3 @@ def _storable(config: Mapping[str, Any]) -> dict[str, Any]:
         return str(value) if isinstance(value, float) and without_nonfinite(value)[1] else value
 
     return {str(key): convert(value) for key, value in plain(config).items()}
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -128,3 +128,14 @@ def repair(path: Path) -> None:
         head, _, tail = data.rpartition(b"\n")
         lines = [part for part in (head, tail if _parse(tail) is not None else b"") if part]
         atomic_write_bytes(path, b"".join(line + b"\n" for line in lines))
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

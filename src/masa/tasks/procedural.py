@@ -7,7 +7,6 @@ because what makes a problem hard (how many terms, how many digits) then stands 
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from typing import Any, Literal
 import reasoning_gym
 from reasoning_gym.factory import DATASETS
 
+from ..errors import UserError, unknown_key_message
+from ..grading.answers import last_boxed
 from ..records import Problem
 
 LEVELS = range(1, 10)
@@ -156,7 +157,7 @@ def leveled_entries(task: str, level: int, seed: int) -> Iterator[tuple[str, str
         ValueError: on an unknown task or a level outside 1..9.
     """
     if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}{_nearest(task, TASKS)}")
+        raise UserError(unknown_key_message("task", task, TASKS))
     if level not in LEVELS:
         raise ValueError(f"level of {task} must be 1 to 9, got {level}")
     leveled = TASKS[task]
@@ -229,7 +230,7 @@ def reasoning_gym_problems(
         ValueError: on an unknown name (the nearest one is named) or a config that the data set refuses.
     """
     if name not in DATASETS:
-        raise ValueError(f"reasoning-gym has no data set {name!r}{_nearest(name, DATASETS)}")
+        raise UserError(unknown_key_message("reasoning-gym data set", name, DATASETS))
     if size < 1:
         raise ValueError(f"{name}: size must be at least 1, got {size}")
     config = dict(config or {})
@@ -238,7 +239,7 @@ def reasoning_gym_problems(
         if key in ("seed", "size"):
             raise ValueError(f"{name}: {key!r} is an argument of its own, not a key of the config")
         if key not in known:
-            raise ValueError(f"{name}: unknown config key {key!r}{_nearest(key, known)}")
+            raise UserError(f"{name}: {unknown_key_message('config key', key, known)}")
     try:
         data = reasoning_gym.create_dataset(name, size=size, seed=seed, **config)
         entries = [data[index] for index in range(size)]
@@ -257,20 +258,6 @@ def reasoning_gym_problems(
     ]
 
 
-def boxed_answer(text: str) -> str | None:
-    r"""Content of the last `\boxed{...}` of a text, nested braces included; None without a closed one."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    start += len("\\boxed{")
-    depth = 1
-    for index in range(start, len(text)):
-        depth += (text[index] == "{") - (text[index] == "}")
-        if depth == 0:
-            return text[start:index]
-    return None
-
-
 def score(problem: Problem, answer: str | None) -> bool:
     r"""Whether an answer is correct.
 
@@ -279,7 +266,7 @@ def score(problem: Problem, answer: str | None) -> bool:
     strings with runs of white space made one space.
     """
     if answer is not None and "\\boxed{" in answer:
-        answer = boxed_answer(answer)
+        answer = last_boxed(answer)
     if answer is None:
         return False
     if problem.kind != "reasoning_gym":
@@ -289,8 +276,3 @@ def score(problem: Problem, answer: str | None) -> bool:
         return bool(judge(answer.strip(), dict(problem.extra["entry"])) >= CORRECT_SCORE)
     except Exception:  # some data sets raise on answers they cannot parse, each in its own way
         return False
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
