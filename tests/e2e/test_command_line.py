@@ -25,7 +25,7 @@ QUICK = [
     *settings(max_steps=2, parallel_steps=1, problems_per_step=2, num_generations=2, max_completion_length=64),
     *("--set", "heldout.data.size=4", "--set", "heldout.solutions=2"),
 ]
-SAVING = settings(save_strategy="steps", save_steps=1)
+OFTEN = [*settings(save_strategy="steps", save_steps=1), "--set", "heldout.every=1"]
 
 
 def masa(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -54,12 +54,12 @@ def refused(arguments: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_a_run_from_config_to_report_and_its_continuation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = masa("train", ROOT / "configs/tiny.yaml", "--output", "run", *QUICK, *SAVING, cwd=tmp_path)
+    done = masa("train", ROOT / "configs/tiny.yaml", "--output", "run", *QUICK, *OFTEN, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     assert str(Path("run") / "report.html") in done.stderr.splitlines()[-1]
     evaluations = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in evaluations] == [0, 2]
+    assert [row["step"] for row in evaluations] == [0, 1, 2]
     assert all(0 <= row["pass_at_1_low"] <= row["pass_at_1"] <= row["pass_at_1_high"] <= 1 for row in evaluations)
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
     assert (run / "report.html").stat().st_size > 100_000
@@ -73,7 +73,7 @@ def test_a_run_from_config_to_report_and_its_continuation(
     again = refused(["train", ROOT / "configs/tiny.yaml", "--output", "run", *QUICK], monkeypatch, capsys)
     assert "holds another run" in again
     assert "--resume" in again
-    more = [*QUICK, *SAVING, *settings(max_steps=3)]
+    more = [*QUICK, *OFTEN, *settings(max_steps=9), "--max-tokens", "1"]  # spent after one more step
     resumed = masa("train", ROOT / "configs/tiny.yaml", "--output", "run", *more, "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -42,7 +42,8 @@ def test_refuses_a_folder_with_another_run(tmp_path: Path, trace: str) -> None:
 
 def test_takes_a_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    RunFolder.create(tmp_path, CONFIG)
+    assert RunFolder.create(tmp_path, CONFIG).config_path.exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_refuses_a_file(tmp_path: Path) -> None:

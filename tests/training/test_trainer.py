@@ -74,7 +74,7 @@ def test_every_preset_trains_and_leaves_a_run_that_explains_itself(make_trainer:
 
 
 def test_every_metric_is_documented_with_its_formula(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(**EFFICIENT)
+    trainer = make_trainer(**EFFICIENT, warm_start=2, warm_start_updates=1)
     trainer.experience.predictor = Foresight(dict.fromkeys(range(0, 12, 2), 0.0), length=3.0)  # type: ignore[assignment]
     trainer.train()
     names = {name for row in folder(trainer).read_metrics() for name in row} - {"step"}
@@ -334,6 +334,8 @@ def test_warm_start_teaches_the_form_before_any_rl(make_trainer: MakeTrainer, mo
     learned = trainer.measures.warm_start
     assert learned["warm_start/examples"] == 4
     assert learned["warm_start/loss_last"] < learned["warm_start/loss_first"]
+    assert learned.items() <= folder(trainer).read_metrics()[0].items()
+    assert not any(name.startswith("warm_start/") for name in folder(trainer).read_metrics()[1])
     assert trainer.ledger.expert_updates == 3
     assert trainer.ledger.warm_start_tokens > 0
 

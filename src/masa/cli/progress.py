@@ -28,6 +28,7 @@ class Progress:
         self._live = Live(console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
+        self._started = time.monotonic()
         if self._console.is_terminal:
             self._live.start()
         return self

@@ -26,6 +26,7 @@ class Measures:
     def __init__(self) -> None:
         self._pairs: deque[Pair] = deque(maxlen=WINDOW)
         self.warm_start: dict[str, float] = {}
+        """What the warm start did; written with the first step."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"pairs": [_pack(pair) for pair in self._pairs]}

@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Dataset
 from torch import nn
 
+from masa.errors import UserError
 from masa.training.config import MASAConfig
 from masa.training.microbatches import ROW_DROPPING_LOSSES
 
@@ -54,6 +55,15 @@ def unsupported(
         f"loss_type {config.loss_type!r}": config.loss_type not in ROW_DROPPING_LOSSES,
     }
     return [name for name, is_used in found.items() if is_used]
+
+
+def refuse(config: MASAConfig, reasons: list[str]) -> None:
+    """Raise a UserError if the method is asked to serve what it cannot; without the method TRL's own path does."""
+    if reasons and needs_method(config):
+        raise UserError(
+            f"preset {config.preset!r} does not serve {', '.join(reasons)} yet: leave it out, or use preset 'grpo' "
+            "with num_meta_generations 0 and gate 'none', which keeps TRL's own path"
+        )
 
 
 def has_learned_positions(model: nn.Module) -> bool:

@@ -77,7 +77,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             rollout_func=kwargs.get("rollout_func"),
             environment_factory=kwargs.get("environment_factory"),
         )
-        _refuse(args, reasons)
+        support.refuse(args, reasons)
         super().__init__(
             model, reward_funcs, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs
         )
@@ -85,7 +85,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             reasons.append("a model with learned positions (its log-probabilities are wrong under TRL's left padding)")
         if self._is_vlm:
             reasons.append("a vision-language model")
-        _refuse(args, reasons)
+        support.refuse(args, reasons)
         self.run: RunFolder | None = None
         self.run_context: dict[str, Any] = {}
         self.step_listeners: list[StepListener] = []
@@ -270,7 +270,6 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
                     may_differ=checkpoint.MAY_DIFFER,
                 )
             if self.args.warm_start and not resume_from_checkpoint:
-                self.run.write_ledger(self.ledger.state_dict())
                 self.measures.warm_start = warm_start(self)
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
@@ -323,6 +322,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self.measures.account(self.ledger, experience, learned, seconds)
         metrics = self.measures.step_metrics(experience, self.experience, self.ledger, self.scorer.last)
         metrics |= learned
+        if experience.step == 1:
+            metrics |= self.measures.warm_start
         metrics |= {
             "loss": None if self._step_loss is None else self._step_loss.item(),
             "grad_norm": self._grad_norm,
@@ -389,14 +390,6 @@ class _StepEnd(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         self._trainer.finish_step()
-
-
-def _refuse(args: MASAConfig, reasons: list[str]) -> None:
-    if reasons and support.needs_method(args):
-        raise UserError(
-            f"preset {args.preset!r} does not serve {', '.join(reasons)} yet: leave it out, or use preset 'grpo' "
-            "with num_meta_generations 0 and gate 'none', which keeps TRL's own path"
-        )
 
 
 def _no_inputs(_: Any) -> dict[str, Any]:
