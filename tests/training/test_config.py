@@ -106,3 +106,15 @@ def test_resolved_settings_build_the_same_config_again(tmp_path: Any, preset: st
     plain = first.resolved()
     assert all(value is None or isinstance(value, (str, int, float, bool, list, dict)) for value in plain.values())
     assert {plain["num_meta_generations"], plain["gate"]} == {first.num_meta_generations, first.gate}
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_precision_follows_the_machine_only_when_asked(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, is_fast: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("masa.training.config.cpu_has_fast_bf16", lambda: is_fast)
+    assert config(tmp_path, use_cpu=False).bf16 is False
+    asked = config(tmp_path, use_cpu=False, bf16="auto")
+    assert (asked.bf16, asked.use_cpu) == (is_fast, True)
+    assert config(tmp_path, bf16=True).bf16 is True

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from masa.records import FinishReason, Request, Rollout
+from masa.rollout.precision import computing_in
 from masa.rollout.prefill import Prefix, prefill
 from masa.rollout.sampling import SamplingSettings, sample, seed_array, uniforms
 from masa.rollout.schedule import Waiting
@@ -40,6 +41,7 @@ class LocalEngine:
         max_batch_size: int = 128,
         eos_token_ids: Sequence[int] | None = None,
         num_threads: int | None = None,
+        compute_dtype: torch.dtype | None = None,
     ) -> None:
         """
         Args:
@@ -50,6 +52,8 @@ class LocalEngine:
             eos_token_ids: tokens that end a rollout. By default those of the model's generation config and the
                 tokenizer's; an empty sequence ends rollouts at their limits only.
             num_threads: torch's threads during a call; by default as they are.
+            compute_dtype: type of matrix products, keys and values during a call, as under autocast; by default the
+                model's own. Weights stay as they are; linear layers work on copies, made anew at every call.
 
         Raises:
             ValueError: on a max_batch_size or num_threads below 1, or a model that keeps other state than keys and
@@ -64,6 +68,7 @@ class LocalEngine:
         self.model = model
         self.max_batch_size = max_batch_size
         self.num_threads = num_threads
+        self.compute_dtype = compute_dtype
         self.eos_token_ids = _eos_token_ids(model, tokenizer) if eos_token_ids is None else tuple(eos_token_ids)
         self._num_layers = attention_layers(model.config)
         base: Any = model
@@ -85,7 +90,7 @@ class LocalEngine:
         if not requests:
             return []
         self._check(requests)
-        with _evaluation(self.model), _threads(self.num_threads):
+        with _evaluation(self.model), _threads(self.num_threads), computing_in(self.model, self.compute_dtype):
             return _Generation(self, requests, logprobs).run()
 
     def forward(self, **arguments: Any) -> Any:
@@ -129,7 +134,7 @@ class _Generation:
         self.waiting = Waiting(requests)
         self.slots = min(engine.max_batch_size, len(requests))
         self.longest_prompt = max(map(len, self.waiting.prompts))
-        self.cache = SlotCache(engine.num_layers, self.slots, self.longest_prompt)
+        self.cache = SlotCache(engine.num_layers, self.slots, self.longest_prompt, dtype=engine.compute_dtype)
         self.pinned: tuple[int, Prefix] | None = None
         """The prompt that the last requests to start and the next one waiting have in common."""
         # One entry a request.

@@ -31,10 +31,11 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
 
     is_sliding = False
 
-    def __init__(self, window: _Window, slots: int) -> None:
+    def __init__(self, window: _Window, slots: int, dtype: torch.dtype | None) -> None:
         super().__init__()
         self._window = window
         self._slots = slots
+        self._dtype = dtype
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.resize(key_states.shape[2], like=(key_states, value_states))
@@ -42,7 +43,8 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     def resize(self, columns: int, *, like: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Fresh buffers; zeros, since a masked column is still multiplied by 0 and must not hold NaN."""
         self.keys, self.values = (
-            states.new_zeros(self._slots, states.shape[1], columns, states.shape[3]) for states in like
+            states.new_zeros(self._slots, states.shape[1], columns, states.shape[3], dtype=self._dtype)
+            for states in like
         )
         self.is_initialized = True
 
@@ -73,12 +75,16 @@ class SlotCache(Cache):  # type: ignore[misc]
     Sliding-window layers keep all of a row's columns; the model's own mask hides what lies outside of the window.
     """
 
-    def __init__(self, num_layers: int, slots: int, column: int) -> None:
-        """Args: `column`: where the first generated token goes, at least the longest prompt's length."""
+    def __init__(self, num_layers: int, slots: int, column: int, *, dtype: torch.dtype | None = None) -> None:
+        """
+        Args:
+            column: where the first generated token goes, at least the longest prompt's length.
+            dtype: of keys and values; by default that of those that come first.
+        """
         self.window = _Window(column)
         self.starts = torch.empty(0, dtype=torch.int64)
         """Each live row's first column, shape [rows], on the CPU."""
-        self._slot_layers = [_SlotLayer(self.window, slots) for _ in range(num_layers)]
+        self._slot_layers = [_SlotLayer(self.window, slots, dtype) for _ in range(num_layers)]
         super().__init__(layers=list(self._slot_layers))
 
     @property

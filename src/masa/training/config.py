@@ -88,6 +88,10 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     expert_consistent: bool = _help("Only predictions whose own numbers were already near the truth.", False)
 
     # The machine
+    bf16: bool | str | None = _help(
+        "bfloat16 arithmetic over float32 weights, in rollouts and updates; `auto`: where the machine is fast at it. "
+        "Default: TRL's on a GPU, off on a CPU."
+    )
     engine_batch_size: int = _help("Rollouts generated at the same time (slots of the engine).", 256)
     num_threads: int | None = _help("CPU threads; default: 1 for models under 10 M parameters, else torch's own.")
     show_completions_every: int = _help("Print one solution and one prediction every n steps; 0: never.", 0)
@@ -103,8 +107,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         for name in PRESETS[self.preset]:
             if getattr(self, name) is None:
                 setattr(self, name, resolve(self.preset, name, num_generations=self.num_generations or 0))
-        if self.bf16 is None and not self.fp16 and not torch.cuda.is_available():
-            self.bf16: bool | None = cpu_has_fast_bf16()
+        self._settle_precision()
         self._check()
         if self.problems_per_step is not None:
             self._derive_batch_fields()
@@ -145,6 +148,20 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             notion=cast(NotionReward, self.notion_reward),
             matching=cast(Matching, self.notion_matching),
         )
+
+    def _settle_precision(self) -> None:
+        """Without a GPU: float32 unless asked otherwise, and `auto` is bfloat16 where the processor multiplies it.
+
+        TRL turns bf16 on wherever it is left open, and transformers then demands `use_cpu` of a machine without a GPU.
+        """
+        if torch.cuda.is_available() and not self.use_cpu:
+            if self.bf16 == "auto":
+                self.bf16: bool | str | None = None  # TRL's default there
+        elif self.bf16 == "auto":
+            self.bf16 = cpu_has_fast_bf16() and not self.fp16
+            self.use_cpu: bool = True
+        elif self.bf16 is None:
+            self.bf16 = False
 
     def _check(self) -> None:
         """Refuse contradictions, each with the value and the remedy."""

@@ -96,7 +96,11 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
     def _build_method(self) -> None:
         args: MASAConfig = self.args
         self.engine = LocalEngine(
-            self.model, self._tokenizer, max_batch_size=args.engine_batch_size, eos_token_ids=self.eos_token_ids
+            self.model,
+            self._tokenizer,
+            max_batch_size=args.engine_batch_size,
+            eos_token_ids=self.eos_token_ids,
+            compute_dtype=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,
         )
         self.prompts = PromptBuilder(
             lambda prompts: self._tokenize_prompts(prompts)[0],
