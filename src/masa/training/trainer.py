@@ -9,7 +9,7 @@ what a step did), `_save_checkpoint` and `_load_optimizer_and_scheduler` (our st
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -33,6 +33,7 @@ from masa.training.imitation import ExpertLoop, warm_start
 from masa.training.measures import Measures, trl_metrics
 from masa.training.microbatches import build_micro_batches, denominators
 from masa.training.problem_stream import ProblemStream
+from masa.training.prompt_limits import PromptLimits
 from masa.training.rollout_log import rollout_rows, show_completions
 from masa.training.scoring import RewardScorer
 from masa.training.sft import Example, Imitation
@@ -108,8 +109,10 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             min_length=args.min_solution_length,
             max_length=args.max_completion_length,
             problem_column=args.problem_column,
+            special_tokens=self._tokenizer.all_special_tokens,
         )
-        self.problem_keys = keys = self._keys_within_prompt_limit()
+        limits = PromptLimits.of(args, self.engine.positions)
+        self.problem_keys = keys = limits.usable_keys(self.train_dataset, self.prompts)
         self.scorer = RewardScorer(
             args,
             self._calculate_rewards,
@@ -128,6 +131,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             cutoff=self._make_cutoff(),
             score=self.scorer,
             decode=self.decode,
+            prompt_limit=limits.longest,
         )
         if args.problems_a_step > len(keys):
             raise UserError(
@@ -240,24 +244,14 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         ids = [list(rollout.token_ids) for rollout in rollouts]
         return list(self._tokenizer.batch_decode(ids, skip_special_tokens=True)) if ids else []
 
-    def _keys_within_prompt_limit(self) -> list[int]:
-        """Problems whose prompts, the longer of both, fit `max_prompt_length`; all of them without a limit."""
-        args: MASAConfig = self.args
-        keys = list(range(len(self.train_dataset)))
-        if args.max_prompt_length is None:
-            return keys
-        kept = []
-        for key in keys:
-            row = self.train_dataset[key]
-            problem = self.prompts.problem(key, row)
-            ids = [self.prompts.solution_ids(problem, row)]
-            if args.num_meta_generations:
-                ids.append(self.prompts.meta_ids(problem, row))
-            if max(map(len, ids)) <= args.max_prompt_length:
-                kept.append(key)
-        if not kept:
-            raise UserError(f"no problem's prompts fit max_prompt_length {args.max_prompt_length}: raise it")
-        return kept
+    def correct(
+        self, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout], texts: Sequence[str]
+    ) -> list[bool | None]:
+        """Which of these answers to dataset rows are correct, as in training; leaves the training's logs alone."""
+        verdicts = self.scorer.correct(rows, rollouts, texts)
+        self._pending_metrics.clear()
+        self._pending_extra_logs.clear()
+        return verdicts
 
     # The run
 
@@ -367,8 +361,17 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         for group in experience.groups:
             self._logs["prompt"].extend(group.solution.prompts)
             self._logs["completion"].extend(group.solution.texts)
-            self._logs["rewards"]["reward"].extend(group.solution.rewards)
             self._logs["advantages"].extend(group.solution.advantages)
+        for name, scores in self.scorer.last.items():
+            self._logs["rewards"][name].extend(scores)
+        # What reward functions logged themselves (TRL's `log_extra` and `log_metric`).
+        self._logs["extra"].clear()
+        for column, values in self._pending_extra_logs.items():
+            self._logs["extra"][column].extend(values)
+        for name, values in self._pending_metrics.items():
+            own[name].append(sum(values) / len(values))
+        self._pending_extra_logs.clear()
+        self._pending_metrics.clear()
 
     # Checkpoints
 
