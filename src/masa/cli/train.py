@@ -217,6 +217,7 @@ def _evaluator(
         trainer.ledger.add_seconds(evaluation=time.perf_counter() - started)
         assert trainer.run is not None
         trainer.run.append_evaluation(row)
+        trainer.run.write_ledger(trainer.ledger.state_dict())
         progress.evaluated(row)
 
     return evaluate
