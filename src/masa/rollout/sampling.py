@@ -20,6 +20,8 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _SEED_MASK = (1 << 64) - 1
+_MAX_WEIGHTS = 1 << 20
+"""Probabilities computed at a time: larger arrays leave the caches, and get fresh memory at every step."""
 _MIN_BLOCKED = 4096
 """Vocabulary from which on sampling looks for a token's block first."""
 
@@ -81,8 +83,8 @@ class SamplingSettings:
             (temperature == 0).to(device),
         )
 
-    def rows(self, index: torch.Tensor) -> SamplingSettings:
-        """The settings of some rows, `index` of shape [m], in its order."""
+    def rows(self, index: torch.Tensor | slice) -> SamplingSettings:
+        """The settings of some rows, in the order of the index."""
         return self._build(self.temperature[index], self.top_p[index], self.top_k[index], self.is_greedy[index])
 
     @staticmethod
@@ -164,6 +166,14 @@ def sample(
     Raises:
         FloatingPointError: if a row's logits hold NaN or +inf, or nothing but -inf.
     """
+    rows = max(1, _MAX_WEIGHTS // logits.shape[-1])
+    if rows < len(logits):
+        pieces = [
+            sample(logits[at], settings.rows(at), uniform[at], logprobs=logprobs)
+            for at in (slice(start, start + rows) for start in range(0, len(logits), rows))
+        ]
+        tokens = torch.cat([tokens for tokens, _ in pieces])
+        return tokens, torch.cat([logs for _, logs in pieces if logs is not None]) if logprobs else None
     if settings.all_greedy:
         best, tokens = logits.max(dim=-1)
         _require_finite(best)
