@@ -83,9 +83,15 @@ class LocalEngine:
         """
         if not requests:
             return []
+        with self.generation(requests, logprobs=logprobs) as generation:
+            return generation.run()
+
+    @contextmanager
+    def generation(self, requests: Sequence[Request], *, logprobs: bool = False) -> Iterator[Generation]:
+        """What `generate` runs, ready to run once while the context lasts."""
         self._check(requests)
         with _evaluation(self.model), _threads(self.num_threads), self._forward(requests) as forward:
-            return _Generation(self, forward, requests, logprobs).run()
+            yield Generation(self, forward, requests, logprobs)
 
     @contextmanager
     def _forward(self, requests: Sequence[Request]) -> Iterator[Forward]:
@@ -120,7 +126,7 @@ class LocalEngine:
                 )
 
 
-class _Generation:
+class Generation:
     """The state of one call: which request sits in which slot, and what has been sampled."""
 
     def __init__(self, engine: LocalEngine, forward: Forward, requests: Sequence[Request], logprobs: bool) -> None:
@@ -139,6 +145,7 @@ class _Generation:
         self.settings = SamplingSettings.of(requests, self.device)
         self.seeds = seed_array([request.seed for request in requests])
         self.limits = np.array([request.max_tokens for request in requests])
+        """Tokens after which each request ends at the latest; a benchmark may lower them before the run."""
         self.counts = np.zeros(len(requests), dtype=np.int64)
         self.is_stopped = np.zeros(len(requests), dtype=bool)
         # One entry a live row.
@@ -151,6 +158,7 @@ class _Generation:
         self.is_eos[list(engine.eos_token_ids)] = True
 
     def run(self) -> list[Rollout]:
+        """One rollout for each request, in order."""
         while True:
             self._admit()
             if not len(self.live):
