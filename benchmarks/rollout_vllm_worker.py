@@ -27,6 +27,7 @@ def main() -> None:
     answer({})
     for line in sys.stdin:
         requests = json.loads(line)["requests"]
+        llm.reset_prefix_cache()  # in training, weights have changed since
         outputs = llm.generate(
             [{"prompt_token_ids": prompt} for prompt, _ in requests],
             [SamplingParams(temperature=1.0, max_tokens=limit, ignore_eos=True) for _, limit in requests],
