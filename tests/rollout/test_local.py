@@ -265,7 +265,7 @@ def test_memory_is_bounded_by_slots(is_own: bool, monkeypatch: pytest.MonkeyPatc
     peaks = []
     for factor in (1, 10):
         held.clear()
-        requests = [Request((3 + seed % 40, 4), 30, seed=seed) for seed in range(12 * factor)]
+        requests = [Request((3 + seed % 40, 4), 30, seed=seed) for seed in range(48 * factor)]
         LocalEngine(build("qwen3"), eos_token_ids=EOS, max_batch_size=8).generate(requests)
         peaks.append(max(held))
     # Two layers' keys and values have 2 heads of dimension 8: 8 slots of 31 tokens and their spare columns.

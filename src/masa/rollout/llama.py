@@ -116,9 +116,9 @@ class LlamaForward:
                 pair = F.rms_norm(pair, (self._dim,), eps=self._eps) * layer.query_key_norm
             pair = torch.addcmul(pair * cos, pair.roll(self._dim // 2, -1), sin)
             mixed = attention(number, layer.window, pair[:, : self._heads], pair[:, self._heads :], values)
-            hidden = hidden + layer.output(mixed)
+            hidden += layer.output(mixed)
             gate, up = layer.gate_up(self._normed(hidden, layer.mlp_norm)).chunk(2, dim=-1)
-            hidden = hidden + layer.down(F.silu(gate) * up)
+            hidden += layer.down(F.silu(gate).mul_(up))
         return hidden
 
     def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

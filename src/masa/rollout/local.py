@@ -166,6 +166,8 @@ class Generation:
             tokens = self._sample()
             tokens = self._retire(tokens)
             if len(self.live):
+                if not len(self.waiting):
+                    self.cache.slots = len(self.live)
                 self.cache.make_room()
                 self.logits = self.forward.decode(tokens, self.cache)
                 self.cache.window.column += 1
@@ -189,8 +191,6 @@ class Generation:
                 self.pinned = (self.waiting.next_prompt, prefix.only(numbers.index(self.waiting.next_prompt)))
         self.logits = torch.cat(joined)
         self.live_settings = self.settings.rows(torch.from_numpy(self.live).to(self.device))
-        if not len(self.waiting):
-            self.cache.slots = len(self.live)
 
     def _join(self, groups: list[list[int]], prefix: Prefix) -> torch.Tensor:
         """Give slots to the requests of each of the prefix's prompts; returns their logits, [new rows, vocabulary]."""

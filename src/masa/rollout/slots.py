@@ -57,9 +57,12 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         )
 
     def _moved(self, buffer: torch.Tensor, slots: int, rows: int, source: slice, target: int) -> torch.Tensor:
-        # Zeros, since a masked column is still multiplied by 0 and must not hold NaN.
-        moved = buffer.new_zeros(slots, buffer.shape[1], self._window.columns, buffer.shape[3])
-        moved[:rows, :, target : target + source.stop - source.start] = buffer[:rows, :, source]
+        moved = buffer.new_empty(slots, buffer.shape[1], self._window.columns, buffer.shape[3])
+        end = target + source.stop - source.start
+        moved[:rows, :, target:end] = buffer[:rows, :, source]
+        # A masked column is still multiplied by 0 and must not hold NaN.
+        for rest in (moved[rows:], moved[:rows, :, :target], moved[:rows, :, end:]):
+            rest.zero_()
         return moved
 
     def update(
