@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from rollout_peers import VLLM, ContinuousBatching, Engine, Floor, Generate, LeanFloor, Peer
+from rollout_profile import operator_shares
 from rollout_report import machine, peak_memory, table, write_markdown
 from rollout_workload import CASES, Workload, Workloads
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -170,6 +171,8 @@ def main() -> None:
     for peer in peers:
         if isinstance(peer, VLLM):
             peer.close()
+    profiled = Engine(model, getattr(torch, options.dtype), options.slots)
+    shares = operator_shares(profiled, workloads.case("ragged"))
     scheduling = []
     if not options.no_scheduling:
         engine = Engine(model, getattr(torch, options.dtype), options.slots)
@@ -187,6 +190,7 @@ def main() -> None:
         "lengths": {name: float(np.percentile(workloads.sampled, q)) for name, q in QUANTILES.items()},
         "vllm": options.vllm_python is not None,
         "cases": cases,
+        "shares": shares,
         "scheduling": scheduling,
         "memory": [] if options.no_memory else [peak_memory(path, n * 64, 64) for n in (1, 10)],
     }

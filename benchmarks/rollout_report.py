@@ -66,6 +66,8 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"| {case['case']} | {case['useful_tokens']} | {case['longest']} | {' | '.join(cells)} |")
     if not result["vllm"]:
         lines += ["", "vLLM was not measured: give `--vllm-python`."]
+    shares = ", ".join(f"{kind} {share:.0%}" for kind, share in result["shares"].items())
+    lines += ["", f"Where the engine's operators spend their time (ragged): {shares}."]
     if result["scheduling"]:
         lines += ["", "| case, a slot for every four requests | known beforehand | steps | slots in use | seconds |"]
         lines.append("|---|---|---|---|---|")

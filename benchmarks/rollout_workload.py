@@ -56,10 +56,9 @@ class Workloads:
         if name == "equal":
             lengths = np.full_like(lengths, round(lengths.mean()))
         if name.startswith("heavy-tail"):
-            # One in ten runs to the limit; the others are as sampled, but for those that did so of themselves.
-            short = lengths[lengths < self._max_tokens // 2]
-            lengths = np.where(lengths < self._max_tokens // 2, lengths, int(np.median(short)))
-            lengths = np.where(np.arange(len(lengths)) % 10 == 0, self._max_tokens, lengths)
+            # One in ten runs to the limit; the others end as sampled, but within a quarter of it.
+            is_runaway = np.arange(len(lengths)) % 10 == 0
+            lengths = np.where(is_runaway, self._max_tokens, lengths.clip(max=self._max_tokens // 4))
         if name.endswith("cutoff"):
             medians = np.median(lengths.reshape(-1, self._group), axis=1).repeat(self._group)
             limits = np.minimum(np.ceil(_CUTOFF * medians).astype(int), self._max_tokens)

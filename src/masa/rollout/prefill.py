@@ -16,9 +16,9 @@ _MAX_LOGITS = 1 << 26
 """Logits that one forward pass may return, about 256 MB in float32."""
 _MAX_PADDING = 1.5
 """Longest over shortest prompt in one forward pass."""
-_MIN_SHARED = 16
+_MIN_SHARED = 8
 """Tokens that prompts must begin with alike to be of one family."""
-_MIN_SAVED = 256
+_MIN_SAVED = 128
 """Tokens that sharing must save to be worth a forward pass of its own."""
 
 
