@@ -114,12 +114,15 @@ def test_dry_run_prints_the_resolved_settings_and_touches_nothing(tmp_path: Path
     resolved = yaml.safe_load(done.stdout)
     assert (resolved["preset"], resolved["num_meta_generations"], resolved["epsilon_high"]) == ("mapr", 4, 0.28)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "own.jsonl").write_text('{"problem": "1 + 1", "answer": "2"}')
+    own = masa("train", "--dry-run", "--preset", "grpo", "--data", "own.jsonl", cwd=tmp_path)
+    assert yaml.safe_load(own.stdout)["heldout"]["data"] == []  # the default run's say nothing about other data
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "lerning_rate=1"], ["lerning_rate", "learning_rate"]),
+        (["--set", "lerning_rate=1"], ["lerning_rate", "in --set", "learning_rate"]),
         (["--preset", "masa-eficient"], ["masa-efficient"]),
         (["--set", "num_generations=1"], ["at least 2"]),
         (["--set", "save_strategy=sometimes"], ["sometimes", "steps"]),

@@ -46,7 +46,7 @@ def heldout(**changed: Any) -> HeldOut:
             lambda prompts: [list(map(ord, str(p))) for p in prompts], template="brief", min_length=1, max_length=64
         ),
         "requests": RequestMaker(seed=0, max_tokens=64, max_meta_tokens=64),
-        "is_correct": lambda rows, texts: [text.startswith("y") for text in texts],
+        "is_correct": lambda rows, rollouts, texts: [text.startswith("y") for text in texts],
         "decode": lambda rollouts: ["".join(map(chr, r.token_ids)) for r in rollouts],
         "solutions": 4,
         "predictions": 2,

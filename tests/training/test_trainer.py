@@ -338,7 +338,7 @@ def test_warm_start_teaches_the_form_before_any_rl(make_trainer: MakeTrainer, mo
     trainer.train()
     assert rates == [1e-2]
     learned = trainer.measures.warm_start
-    assert learned["warm_start/examples"] == 4
+    assert learned["warm_start/examples"] == 8  # a prediction and a rehearsed solution a problem
     assert learned["warm_start/loss_last"] < learned["warm_start/loss_first"]
     assert learned.items() <= folder(trainer).read_metrics()[0].items()
     assert not any(name.startswith("warm_start/") for name in folder(trainer).read_metrics()[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -94,13 +94,14 @@ def read_job(path: Path | None, options: Mapping[str, Any], assignments: Sequenc
     Raises:
         UserError: for a file that cannot be read, unknown keys (the nearest known one is named) or contradictions.
     """
-    path = path or DEFAULT_CONFIG
-    values = _read_yaml(path)
+    values = _read_yaml(path or DEFAULT_CONFIG)
+    if path is None and "data" in options:
+        values.pop("heldout")  # the default run's own problems say nothing about other data
     for name, value in options.items():
         values[name] = str(value) if isinstance(value, Path) else value
     for assignment in assignments:
         _assign(values, assignment)
-    return _build(values, str(path))
+    return _build(values, str(path or DEFAULT_CONFIG), {a.partition("=")[0].partition(".")[0] for a in assignments})
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -134,11 +135,13 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     place[last] = _number(value)
 
 
-def _build(values: dict[str, Any], where: str) -> Job:
+def _build(values: dict[str, Any], where: str, assigned: Set[str] = frozenset()) -> Job:
+    """The job of these values; `assigned` are the keys that `--set` brought."""
     known = [*_OWN_KEYS, *(f.name for f in fields(MASAConfig) if f.init)]
     unknown = [key for key in values if key not in known]
     if unknown:
-        raise UserError("; ".join(unknown_key_message("setting", key, known, where=where) for key in unknown))
+        places = {key: "--set" if key in assigned else where for key in unknown}
+        raise UserError("; ".join(unknown_key_message("setting", key, known, where=places[key]) for key in unknown))
     own = {key: values.pop(key) for key in _OWN_KEYS if key in values}
     if "data" not in own:
         raise UserError(f"{where}: no data; give --data or a `data` key")

@@ -69,7 +69,7 @@ def run(job: Job, *, resume: bool = False) -> Path:
     progress = Progress(console, total=trainer.args.max_steps, output=folder.path)
     trainer.step_listeners.append(progress.update)
     trainer.add_callback(_Budget(trainer, job))
-    evaluate = _evaluator(job, trainer, reward, heldout_problems, progress)
+    evaluate = _evaluator(job, trainer, heldout_problems, progress)
     if job.heldout.every:
         trainer.add_callback(_EvaluateEvery(job.heldout.every, evaluate))
     if last is None:
@@ -178,7 +178,7 @@ def _load_reward(name: str) -> Reward:
 
 
 def _evaluator(
-    job: Job, trainer: MASATrainer, reward: Reward, problems: Sequence[Problem], progress: Progress
+    job: Job, trainer: MASATrainer, problems: Sequence[Problem], progress: Progress
 ) -> Callable[[int], None]:
     """Measures the held-out problems after a step and writes the result to the run folder."""
     if not problems:
@@ -187,17 +187,11 @@ def _evaluator(
         raise UserError("held-out evaluation needs MASA's own generation: leave out heldout, or what only TRL serves")
     dataset = _dataset(problems, job)
 
-    def is_correct(rows: Sequence[Any], texts: Sequence[str]) -> list[bool]:
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-        completions = [[{"role": "assistant", "content": text}] for text in texts]
-        values = reward(completions=completions, prompts=columns.pop("prompt"), **columns)
-        return [value is not None and value >= trainer.args.correct_threshold for value in values]
-
     heldout = HeldOut(
         rows=list(dataset),
         prompts=trainer.prompts.without_cache(),
         requests=trainer.args.request_maker(),
-        is_correct=is_correct,
+        is_correct=trainer.correct,
         decode=trainer.decode,
         solutions=job.heldout.solutions,
         predictions=job.heldout.predictions if trainer.args.num_meta_generations else 0,

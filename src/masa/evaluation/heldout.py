@@ -15,8 +15,8 @@ from masa.rollout.prompting import PromptBuilder
 from masa.rollout.requests import RequestMaker
 from masa.seeding import Purpose
 
-IsCorrect = Callable[[Sequence[Mapping[str, Any]], Sequence[str]], list[bool]]
-"""Dataset rows and answers' texts, one a rollout, to verdicts."""
+IsCorrect = Callable[[Sequence[Mapping[str, Any]], Sequence[Rollout], Sequence[str]], Sequence[bool | None]]
+"""Dataset rows, rollouts and their texts, one each, to verdicts; an unknown one counts as wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ class HeldOut:
         ]
         rollouts = engine.generate(requests)
         texts = self.decode(rollouts)
-        correct = self.is_correct([row for row in self.rows for _ in range(n)], texts)
+        verdicts = self.is_correct([row for row in self.rows for _ in range(n)], rollouts, texts)
+        correct = [verdict is True for verdict in verdicts]
         outcomes = []
         for i in range(0, len(rollouts), n):
             part = slice(i, i + n)

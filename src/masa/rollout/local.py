@@ -104,10 +104,15 @@ class LocalEngine:
         """Layers that keep keys and values."""
         return self._num_layers
 
-    def _check(self, requests: Sequence[Request]) -> None:
+    @property
+    def positions(self) -> int | None:
+        """Tokens of prompt and rollout that the model has positions for; None without a bound."""
         config: Any = self.model.config
-        config = config.get_text_config(decoder=True)
-        positions = getattr(config, "max_position_embeddings", None)
+        found = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+        return None if found is None else int(found)
+
+    def _check(self, requests: Sequence[Request]) -> None:
+        positions = self.positions
         vocabulary = _vocabulary(self.model)
         for index, request in enumerate(requests):
             length = len(request.prompt_ids)

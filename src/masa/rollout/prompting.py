@@ -30,12 +30,19 @@ class PromptBuilder:
         min_length: int,
         max_length: int,
         problem_column: str | None = None,
+        special_tokens: Sequence[str] = (),
     ) -> None:
+        """
+        Args:
+            special_tokens: spelt out in a notion, they keep it out of hints: a tokenizer would take them for the
+                template's own.
+        """
         self._tokenize = tokenize
         self._template = template
         self._min_length = min_length
         self._max_length = max_length
         self._problem_column = problem_column
+        self._special_tokens = tuple(token for token in special_tokens if token.strip())
         self._ids: dict[tuple[int, str], tuple[int, ...]] = {}
 
     def without_cache(self) -> PromptBuilder:
@@ -70,7 +77,8 @@ class PromptBuilder:
     def solution_prompt(self, row: Mapping[str, Any], hint: Sequence[str] = ()) -> Prompt:
         """The row's own prompt, with one sentence that names the hinted notions if there are any."""
         prompt: Prompt = row["prompt"]
-        return _replace_user_text(prompt, lambda text: add_hint(text, hint)) if hint else prompt
+        safe = [notion for notion in hint if not any(token in notion for token in self._special_tokens)]
+        return _replace_user_text(prompt, lambda text: add_hint(text, safe)) if safe else prompt
 
     def meta_prompt(self, problem: Problem, row: Mapping[str, Any]) -> Prompt:
         """The request to foretell this problem's solutions."""

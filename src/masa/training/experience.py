@@ -5,6 +5,7 @@ Read `ExperienceMaker.make` downwards: predict, gate, budget, hint, roll out, gr
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,20 +24,9 @@ from masa.records import FinishReason, Request, Rollout
 from masa.rollout.engine import Engine
 from masa.rollout.prompting import Prompt, PromptBuilder
 from masa.training.config import MASAConfig
-from masa.training.groups import ProblemGroup, scored_advantages
+from masa.training.groups import ProblemGroup, ScoredRollouts, scored_advantages
 from masa.training.microbatches import Row
 from masa.training.problem_stream import ProblemStream
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredRollouts:
-    """What the reward functions said; one entry a rollout in each list."""
-
-    rewards: list[float]
-    """Weighted sum over the reward functions; NaN where none could score."""
-    correct: list[bool | None]
-    """None where correctness is unknown."""
-
 
 Score = Callable[[Sequence[ProblemGroup]], ScoredRollouts]
 """Scores all solution rollouts of all groups, in order, with the user's reward functions."""
@@ -63,6 +53,7 @@ class ExperienceMaker:
         problems: dataset rows by problem key.
         gate: None rolls out every problem.
         cutoff: None leaves every rollout the run's own limit.
+        prompt_limit: longest prompt in tokens; a hint that makes it longer is not given.
     """
 
     def __init__(
@@ -78,6 +69,7 @@ class ExperienceMaker:
         cutoff: Cutoff | None,
         score: Score,
         decode: Decode,
+        prompt_limit: int | None = None,
     ) -> None:
         self.config = config
         self.engine = engine
@@ -89,6 +81,7 @@ class ExperienceMaker:
         self.cutoff = cutoff
         self._score = score
         self._decode = decode
+        self._prompt_limit = math.inf if prompt_limit is None else prompt_limit
         self._requests = config.request_maker()
         self._reward_options = config.reward_options()
 
@@ -151,7 +144,7 @@ class ExperienceMaker:
 
     def _prompt(self, groups: Sequence[ProblemGroup], step: int, *, hinted: bool = False) -> None:
         """Prompts of the solution rollouts; hinted, each names the notions of one valid prediction of its own draw."""
-        changed: list[tuple[ProblemGroup, int, Prompt]] = []
+        hints: list[tuple[ProblemGroup, int, tuple[str, ...], Prompt]] = []
         for group in groups:
             if group.is_gated:
                 continue
@@ -162,10 +155,11 @@ class ExperienceMaker:
             for i in range(size if hinted else 0):
                 names = {"run_seed": self.config.seed, "step": step, "key": group.problem.key, "sample": i}
                 if notions := draw_hint(group.meta.predictions, **names):
-                    solution.hints[i] = notions
-                    changed.append((group, i, self.prompts.solution_prompt(group.row, notions)))
-        for (group, i, prompt), ids in zip(changed, self.prompts.tokenize([c[2] for c in changed]), strict=True):
-            group.solution.prompts[i], group.solution.prompt_ids[i] = prompt, ids
+                    hints.append((group, i, notions, self.prompts.solution_prompt(group.row, notions)))
+        for (group, i, notions, prompt), ids in zip(hints, self.prompts.tokenize([h[-1] for h in hints]), strict=True):
+            solution = group.solution
+            if ids != solution.prompt_ids[i] and len(ids) <= self._prompt_limit:
+                solution.hints[i], solution.prompts[i], solution.prompt_ids[i] = notions, prompt, ids
 
     # Roll out, grade
 

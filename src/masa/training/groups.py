@@ -86,6 +86,16 @@ class ProblemGroup:
         return self.decision is not None and self.decision.audited
 
 
+@dataclass(frozen=True, slots=True)
+class ScoredRollouts:
+    """What the reward functions said; one entry a rollout in each list."""
+
+    rewards: list[float]
+    """Weighted sum over the reward functions; NaN where none could score."""
+    correct: list[bool | None]
+    """None where correctness is unknown."""
+
+
 def scored_advantages(rewards: Sequence[float], scale: str) -> tuple[list[float], bool]:
     """Advantages of a group, 0 for rollouts that could not be scored (NaN), and whether the group can teach."""
     scored = [reward for reward in rewards if math.isfinite(reward)]

@@ -85,7 +85,9 @@ def warm_start(trainer: MASATrainer) -> dict[str, float]:
     """Teach the prediction's form and facts before any RL, from the initial policy's own rollouts (METHOD: phases).
 
     Samples solution and meta rollouts of `config.warm_start` problems, and fine-tunes on one target a problem: a meta
-    rollout of its own with the true statistics put in.
+    rollout of its own with the true statistics put in. Beside each target it rehearses one of the problem's solution
+    rollouts as it was, right or wrong: these pull in no direction on average, and without them a small model answers
+    every prompt with a prediction afterwards.
     """
     config: MASAConfig = trainer.args
     maker = trainer.experience
@@ -93,7 +95,7 @@ def warm_start(trainer: MASATrainer) -> dict[str, float]:
     derive_random(config.seed, Purpose.WARM_START).shuffle(keys)
     groups = [maker.group(key) for key in keys[: config.warm_start]]
     maker.sample(groups, step=0)
-    examples = [example for group in groups if (example := _warm_start_example(trainer, group)) is not None]
+    examples = [example for group in groups for example in _warm_start_examples(trainer, group)]
     # Moments of the warm start have no place in expert updates of a policy that has moved on, hence its own.
     imitation = trainer.make_imitation(config.warm_start_learning_rate)
     order = derive_random(config.seed, Purpose.WARM_START, 1)
@@ -110,9 +112,10 @@ def warm_start(trainer: MASATrainer) -> dict[str, float]:
     }
 
 
-def _warm_start_example(trainer: MASATrainer, group: ProblemGroup) -> Example | None:
+def _warm_start_examples(trainer: MASATrainer, group: ProblemGroup) -> list[Example]:
+    """The target and the rehearsal of one problem; nothing where correctness is unknown."""
     if group.outcome is None:
-        return None
+        return []
     config: MASAConfig = trainer.args
     text = warm_start_target(
         group.meta.texts[0],
@@ -122,7 +125,10 @@ def _warm_start_example(trainer: MASATrainer, group: ProblemGroup) -> Example | 
         max_length=config.max_completion_length or 0,
         notion_key=template_of(config).notion_key,
     )
-    return trainer.example(trainer.prompts.meta_ids(group.problem, group.row), text)
+    return [
+        trainer.example(trainer.prompts.meta_ids(group.problem, group.row), text),
+        Example(group.solution.prompt_ids[0], group.solution.rollouts[0].token_ids),
+    ]
 
 
 def _tokens(groups: Sequence[ProblemGroup]) -> int:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from masa.errors import UserError
-from masa.rollout.prompting import PromptBuilder
 from masa.seeding import Purpose, derive_generator
 
 
@@ -54,25 +51,3 @@ class ProblemStream:
                 derive_generator(self._seed, Purpose.DATA_ORDER, epoch).shuffle(order)
             self._epoch_cache = (epoch, order)
         return self._epoch_cache[1][index]
-
-
-def keys_within(prompts: PromptBuilder, rows: Sequence[Any], limit: int | None, *, with_meta: bool) -> list[int]:
-    """Keys of the problems whose prompts, the longer of both, have at most `limit` tokens; all of them without one.
-
-    Raises:
-        UserError: if no problem is left.
-    """
-    if limit is None:
-        return list(range(len(rows)))
-    kept = []
-    for key in range(len(rows)):
-        row = rows[key]
-        problem = prompts.problem(key, row)
-        ids = [prompts.solution_ids(problem, row)]
-        if with_meta:
-            ids.append(prompts.meta_ids(problem, row))
-        if max(map(len, ids)) <= limit:
-            kept.append(key)
-    if not kept:
-        raise UserError(f"no problem's prompts fit max_prompt_length {limit}: raise it")
-    return kept

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 from trl.data_utils import is_conversational
 
 from masa.errors import UserError, unknown_key_message
+from masa.records import Rollout
 from masa.training.config import MASAConfig
-from masa.training.experience import ScoredRollouts
-from masa.training.groups import ProblemGroup
+from masa.training.groups import ProblemGroup, ScoredRollouts
 
 PerFunction = Callable[[list[dict[str, Any]], list[Any], list[Any], list[list[int]]], Tensor]
 """TRL's own way of calling reward functions: rows, prompts, completions, token ids to [rollouts, functions]."""
@@ -46,27 +47,52 @@ class RewardScorer:
         """Rewards of all solution rollouts of `groups`, in order.
 
         Raises:
-            UserError: if a function returns the wrong number of rewards, or graded rewards meet a gate that foretells
-                0/1 rewards.
+            UserError: if a function fails or returns the wrong number of rewards, or graded rewards meet a gate that
+                foretells 0/1 rewards.
         """
-        rows = [dict(group.row) for group in groups for _ in group.solution.rollouts]
-        prompts = [prompt for group in groups for prompt in group.solution.prompts]
-        texts = [text for group in groups for text in group.solution.texts]
-        ids = [list(rollout.token_ids) for group in groups for rollout in group.solution.rollouts]
-        completions: list[Any] = texts
-        if is_conversational({"prompt": prompts[0]}):
-            completions = [[{"role": "assistant", "content": text}] for text in texts]
-        try:
-            values = self._per_function(rows, prompts, completions, ids)
-        except ValueError as error:
-            if str(error).startswith("The reward function"):  # TRL's own words for a wrong count
-                raise UserError(str(error)) from error
-            raise
+        rollouts = [rollout for group in groups for rollout in group.solution.rollouts]
+        values = self._values(
+            [group.row for group in groups for _ in group.solution.rollouts],
+            [prompt for group in groups for prompt in group.solution.prompts],
+            rollouts,
+            [text for group in groups for text in group.solution.texts],
+        )
         rewards = (values * self._weights.to(values.device)).nansum(dim=1)
         rewards[torch.isnan(values).all(dim=1)] = torch.nan
         self._refuse_gate_on_graded_rewards(rewards)
         self.last = {name: values[:, i].tolist() for i, name in enumerate(self._names)}
         return ScoredRollouts(rewards=rewards.tolist(), correct=self._correct(values))
+
+    def correct(
+        self, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout], texts: Sequence[str]
+    ) -> list[bool | None]:
+        """Which rollouts are correct, one dataset row and text each; None where it is unknown."""
+        return self._correct(self._values(rows, [row["prompt"] for row in rows], rollouts, texts))
+
+    def _values(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        prompts: Sequence[Any],
+        rollouts: Sequence[Rollout],
+        texts: Sequence[str],
+    ) -> Tensor:
+        """Rewards by function, [rollouts, functions], from TRL's own way of calling them."""
+        completions: list[Any] = list(texts)
+        if is_conversational({"prompt": prompts[0]}):
+            completions = [[{"role": "assistant", "content": text}] for text in texts]
+        ids = [list(rollout.token_ids) for rollout in rollouts]
+        try:
+            return self._per_function([dict(row) for row in rows], list(prompts), completions, ids)
+        except UserError:
+            raise
+        except Exception as error:
+            if str(error).startswith("The reward function"):  # TRL's own words for a wrong count
+                raise UserError(str(error)) from error
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            raise UserError(
+                f"a reward function ({', '.join(self._names)}) raised {type(error).__name__}: {error} "
+                f"({frame.filename}, line {frame.lineno}); return None for what it cannot score"
+            ) from error
 
     def _correct(self, values: Tensor) -> list[bool | None]:
         if self._correctness is None:

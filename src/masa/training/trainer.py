@@ -10,7 +10,7 @@ through our engine), `get_train_dataloader` (a clock), `training_step` and `_get
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -35,7 +35,8 @@ from masa.training.imitation import ExpertLoop, warm_start
 from masa.training.measures import Measures, trl_metrics
 from masa.training.microbatches import build_micro_batches, denominators
 from masa.training.packed_forward import PackedForward
-from masa.training.problem_stream import ProblemStream, keys_within
+from masa.training.problem_stream import ProblemStream
+from masa.training.prompt_limits import PromptLimits
 from masa.training.rollout_log import rollout_rows, show_completions
 from masa.training.scoring import RewardScorer
 from masa.training.sft import Example, Imitation
@@ -114,10 +115,10 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             min_length=args.min_solution_length,
             max_length=args.max_completion_length,
             problem_column=args.problem_column,
+            special_tokens=self._tokenizer.all_special_tokens,
         )
-        self.problem_keys = keys = keys_within(
-            self.prompts, self.train_dataset, args.max_prompt_length, with_meta=bool(args.num_meta_generations)
-        )
+        limits = PromptLimits.of(args, self.engine.positions)
+        self.problem_keys = keys = limits.usable_keys(self.train_dataset, self.prompts)
         self.scorer = RewardScorer(
             args,
             self._calculate_rewards,
@@ -136,6 +137,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             cutoff=args.make_cutoff(),
             score=self.scorer,
             decode=self.decode,
+            prompt_limit=limits.longest,
         )
         if args.problems_a_step > len(keys):
             raise UserError(
@@ -162,7 +164,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             return super().get_train_dataloader()
         steps = max(1, len(self.train_dataset) // self.args.problems_a_step)
         ticks = list(range(steps * self.args.gradient_accumulation_steps))
-        return DataLoader(ticks, batch_size=1, collate_fn=_no_inputs)  # type: ignore[arg-type]
+        return DataLoader(ticks, batch_size=1, collate_fn=lambda _: {})  # type: ignore[arg-type]
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if not self.serves_own_experience or not self.model.training:
@@ -247,6 +249,15 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         ids = [list(rollout.token_ids) for rollout in rollouts]
         return list(self._tokenizer.batch_decode(ids, skip_special_tokens=True)) if ids else []
 
+    def correct(
+        self, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout], texts: Sequence[str]
+    ) -> list[bool | None]:
+        """Which of these answers to dataset rows are correct, as in training; leaves the training's logs alone."""
+        verdicts = self.scorer.correct(rows, rollouts, texts)
+        self._pending_metrics.clear()
+        self._pending_extra_logs.clear()
+        return verdicts
+
     # The run
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -295,13 +306,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
 
     def threads(self) -> AbstractContextManager[None]:
         """The run's number of CPU threads, for as long as the context lasts."""
-        return machine.threads(self._thread_count())
-
-    def _thread_count(self) -> int | None:
-        if self.args.num_threads is not None:
-            return int(self.args.num_threads)
-        size = sum(parameter.numel() for parameter in self.model.parameters())
-        return 1 if self.accelerator.device.type == "cpu" and size < machine.SMALL_MODEL else None
+        return machine.threads(machine.thread_count(self.args.num_threads, self.model))
 
     def finish_step(self) -> None:
         """After the optimizer's step and before its checkpoint: expert SFT, ledger, metrics, files."""
@@ -355,8 +360,17 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         for group in experience.groups:
             self._logs["prompt"].extend(group.solution.prompts)
             self._logs["completion"].extend(group.solution.texts)
-            self._logs["rewards"]["reward"].extend(group.solution.rewards)
             self._logs["advantages"].extend(group.solution.advantages)
+        for name, scores in self.scorer.last.items():
+            self._logs["rewards"][name].extend(scores)
+        # What reward functions logged themselves (TRL's `log_extra` and `log_metric`).
+        self._logs["extra"].clear()
+        for column, values in self._pending_extra_logs.items():
+            self._logs["extra"][column].extend(values)
+        for name, values in self._pending_metrics.items():
+            own[name].append(sum(values) / len(values))
+        self._pending_extra_logs.clear()
+        self._pending_metrics.clear()
 
     # Checkpoints
 
@@ -382,7 +396,3 @@ class _StepEnd(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         self._trainer.finish_step()
-
-
-def _no_inputs(_: Any) -> dict[str, Any]:
-    return {}
