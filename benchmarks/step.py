@@ -12,6 +12,7 @@ pair, since a shared machine changes speed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import statistics
@@ -27,6 +28,7 @@ from typing import Any
 
 import torch
 from machine import processor, versions
+from step_table import describe
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from transformers.utils import logging as transformers_logging
 from trl import GRPOConfig, GRPOTrainer
@@ -210,13 +212,19 @@ def update_on_same_rollouts(trainers: Trainers, options: argparse.Namespace) -> 
             elapsed, results[name] = timed(way)
             seconds[name].append(elapsed)
     loss, gradient = results["trl"]
-    gap = max(float((results[name][1] - gradient).norm() / gradient.norm()) for name in ("ours", "ours, all rows"))
+    gap = max(distance(results[name][1], gradient) for name in ("ours", "ours, all rows"))
+    rounding = None
+    if options.bf16:
+        reference.accelerator.autocast = contextlib.nullcontext
+        exact = trl(best)[1]
+        rounding = {name: distance(gradient, exact) for name, (_, gradient) in results.items()}
     if not options.bf16:
         assert abs(results["ours"][0] - loss) < LIMIT, (results["ours"][0], loss)
         assert gap < LIMIT, gap
     return {
         "loss": {"ours": results["ours"][0], "trl": loss},
         "gradient_gap": gap,
+        "distance_from_float32": rounding,
         "rows": len(experience.rows),
         "live_rows": sum(row.advantage != 0 for row in experience.rows),
         "micro_batch": best,
@@ -237,6 +245,11 @@ def accumulate(trainer: Any, batches: Sequence[dict[str, torch.Tensor]]) -> tupl
         total += loss.item()
     gradients = [p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]
     return total, torch.cat(gradients) if gradients else torch.zeros(1)
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Norm of the difference as a share of the norm of `b`."""
+    return float((a - b).norm() / b.norm())
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -309,41 +322,6 @@ def mean_length(trainer: Any) -> float:
     """Mean tokens of a rollout over the steps that were timed."""
     logged = [row["completions/mean_length"] for row in trainer.state.log_history if "completions/mean_length" in row]
     return statistics.mean(logged[1:])
-
-
-def describe(result: dict[str, Any]) -> str:
-    """The result as a section of Markdown."""
-    same, steps = result["same_rollouts"], result["steps"]
-    theirs, ours = steps["seconds"]["trl"], steps["seconds"]["ours"]
-    per_token = steps["seconds_per_1000_tokens"]
-    lines = [
-        f"## {result['case']}, {result['precision']}, {result['parameters']}",
-        "",
-        f"{result['date']}. {result['machine']}; {result['threads']} thread(s). {result['versions']}.",
-        f"{result['batch']}. TRL's micro-batches: {same['micro_batch']} rows, the fastest of "
-        + ", ".join(f"{size} ({seconds:.2f} s)" for size, seconds in same["micro_batch_seconds"].items())
-        + " for one update.",
-        "",
-        f"| median of {result['pairs']} pairs of steps | TRL, s | MASA, s | ratio |",
-        "| --- | ---: | ---: | ---: |",
-        f"| generate | {theirs['generate']:.3f} | {ours['generate']:.3f} | {steps['ratio_parts']['generate']:.2f} |",
-        f"| score | {theirs['score']:.3f} | {ours['score']:.3f} | |",
-        f"| update | {theirs['update']:.3f} | {ours['update']:.3f} | {steps['ratio_parts']['update']:.2f} |",
-        f"| **step** | {theirs['step']:.3f} | {ours['step']:.3f} | **{steps['ratio']['median']:.2f}** "
-        f"({steps['ratio']['lowest']:.2f} to {steps['ratio']['highest']:.2f}) |",
-        f"| step, per 1,000 tokens rolled out | {per_token['trl']:.3f} | {per_token['ours']:.3f} | "
-        f"{per_token['trl'] / per_token['ours']:.2f} |",
-        "",
-        f"Mean tokens of a rollout: TRL {steps['tokens']['trl']:.1f}, MASA {steps['tokens']['ours']:.1f}.",
-        "",
-        f"On the same rollouts ({same['live_rows']} of {same['rows']} rows have an advantage): loss "
-        f"{same['loss']['trl']:.7f} (TRL), {same['loss']['ours']:.7f} (MASA); gradients differ by "
-        f"{same['gradient_gap']:.1e} of their norm. Forward and backward: TRL {same['seconds']['trl']:.3f} s; MASA "
-        f"{same['seconds']['ours']:.3f} s, {same['ratio']['median']:.1f} times as fast; "
-        f"{same['seconds']['ours, all rows']:.3f} s ({same['ratio_all_rows']['median']:.1f} times) where rows without "
-        "an advantage are kept.",
-    ]
-    return "\n".join(lines)
 
 
 def main() -> None:

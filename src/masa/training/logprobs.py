@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_KEPT_BYTES = 512 * 2**20
+_KEPT_BYTES = 256 * 2**20
 """Probabilities up to this size are kept for the backward pass; beyond it they are computed again, part by part."""
 
 
