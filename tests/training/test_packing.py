@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ ROWS = [
     (SECOND, (61, 62)),
 ]
 
+REENTRANT = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}}
 _ONE = Denominators(tokens=1.0, rows=1.0, path_scale={"solution": 1.0})
 
 
@@ -159,15 +161,39 @@ def test_adapters_get_the_gradient_that_trls_forward_gives_them(
     assert (packed - own).norm() / own.norm() < 1e-5
 
 
+def test_checkpointed_layers_attend_within_rows_again(
+    make_trainer: Callable[..., MASATrainer], make_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    def gradient(name: str, **settings: Any) -> Tensor:
+        output = str(tmp_path / name)
+        trainer = make_trainer(model=make_model(seed=2), max_steps=1, learning_rate=0.0, output_dir=output, **settings)
+        found: list[Tensor] = []
+        clip = trainer._clip_grad_norm
+
+        def keep(model: Any) -> Any:
+            found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+            return clip(model)
+
+        trainer._clip_grad_norm = keep  # type: ignore[method-assign]
+        trainer.train()
+        assert trainer.packed is None or trainer.packed.is_on
+        assert trainer.model.config._attn_implementation == "sdpa"
+        return found[0]
+
+    plain = gradient("plain", packed_update=False)
+    assert plain.norm() > 0
+    for settings in ({}, {"gradient_checkpointing": True}):
+        packed = gradient(f"packed{len(settings)}", **settings)
+        assert (packed - plain).norm() / plain.norm() < 1e-5
+
+
 def test_dropout_keeps_trls_forward(make_trainer: Callable[..., MASATrainer], make_model: Callable[..., Any]) -> None:
     """Tokens that rows share would be dropped together."""
     model = get_peft_model(make_model(), LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.1))
     assert make_trainer(model=model).packed is None
 
 
-@pytest.mark.parametrize(
-    "settings", [{"packed_update": False}, {"gradient_checkpointing": True}, {"entropy_coef": 0.1}], ids=str
-)
+@pytest.mark.parametrize("settings", [{"packed_update": False}, REENTRANT, {"entropy_coef": 0.1}], ids=str)
 def test_settings_that_need_trls_forward_get_it(make_trainer: Callable[..., MASATrainer], settings: dict) -> None:
     assert make_trainer().packed is not None
     assert make_trainer(**settings).packed is None

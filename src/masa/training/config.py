@@ -94,8 +94,8 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     )
     engine_batch_size: int = _help("Rollouts generated at the same time (slots of the engine).", 256)
     packed_update: bool = _help(
-        "Compute the update without padding and a prompt shared by rollouts only once, where the model allows it and "
-        "gradient_checkpointing is off; false: TRL's own forward pass. Loss and gradient are the same.",
+        "Compute the update without padding and a prompt shared by rollouts only once, where the model allows it; "
+        "false: TRL's own forward pass. Loss and gradient are the same.",
         True,
     )
     num_threads: int | None = _help("CPU threads; default: 1 for models under 10 M parameters, else torch's own.")

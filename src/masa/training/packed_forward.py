@@ -68,7 +68,7 @@ class PackedForward:
     def _scores(self, input_ids: Tensor, attention_mask: Tensor, completion_width: int) -> Scores:
         layout = lay_out(input_ids, attention_mask, completion_width)
         head = self._model.get_output_embeddings()
-        with self._autocast(), packed_attention(self._model.config):
+        with self._autocast(), packed_attention(self._model):
             hidden = self._model.base_model(
                 input_ids=layout.input_ids, position_ids=layout.position_ids, use_cache=False, masa_layout=layout
             ).last_hidden_state[0]
@@ -106,8 +106,8 @@ class PackedForward:
 def _can_pack(args: MASAConfig, model: Any) -> bool:
     """Whether packing is asked for and would leave loss and gradient as they are, as far as settings tell.
 
-    Checkpointed layers attend once more in the backward pass, when the layout is gone; entropies have no gradient here;
-    dropout would draw once for tokens that rows share.
+    Reentrant checkpoints cannot attend again as they did; entropies have no gradient here; dropout would draw once for
+    tokens that rows share.
     """
     layer_types = getattr(model.config, "layer_types", None) or ()
     return bool(
@@ -117,7 +117,7 @@ def _can_pack(args: MASAConfig, model: Any) -> bool:
         and all(kind == "full_attention" for kind in layer_types)
         and isinstance(model.get_output_embeddings(), nn.Linear)
         and not any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
-        and not args.gradient_checkpointing
+        and not (args.gradient_checkpointing and (args.gradient_checkpointing_kwargs or {}).get("use_reentrant"))
         and not args.cast_lm_head_to_fp32
         and not (args.entropy_coef != 0.0 or args.use_adaptive_entropy)
     )

@@ -11,8 +11,9 @@ The last token of a completion predicts nothing and is left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -201,8 +202,28 @@ AttentionInterface.register(ATTENTION, _attend)
 
 
 @contextmanager
-def packed_attention(config: Any) -> Iterator[None]:
-    """Let the model of `config` attend within the rows of a layout, handed to it as `masa_layout`."""
+def packed_attention(model: nn.Module) -> Iterator[None]:
+    """Let a model of transformers attend within the rows of a layout, handed to it as `masa_layout`.
+
+    Checkpointed layers attend once more in the backward pass, after this context, so they take ours along.
+    """
+    checkpointed: list[Any] = [
+        module for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True
+    ]
+    before = [module._gradient_checkpointing_func for module in checkpointed]
+    for module, function in zip(checkpointed, before, strict=True):
+        again = partial(function, context_fn=lambda: (nullcontext(), _attending(model.config)))
+        module._gradient_checkpointing_func = again
+    try:
+        with _attending(model.config):
+            yield
+    finally:
+        for module, function in zip(checkpointed, before, strict=True):
+            module._gradient_checkpointing_func = function
+
+
+@contextmanager
+def _attending(config: Any) -> Iterator[None]:
     before = config._attn_implementation
     config._attn_implementation = ATTENTION
     try:
