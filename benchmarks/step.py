@@ -12,22 +12,21 @@ pair, since a shared machine changes speed.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
 import json
 import statistics
 import sys
 import tempfile
 import threading
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from machine import processor, versions
+from same_rollouts import ratio, update_on_same_rollouts
 from step_table import describe
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from transformers.utils import logging as transformers_logging
@@ -39,12 +38,9 @@ from masa.cli.job import read_job
 from masa.grading.reward import correctness_reward
 from masa.tasks.dataset import load_problems, to_dataset
 from masa.training.config import MASAConfig
-from masa.training.microbatches import build_micro_batches, denominators
 from masa.training.trainer import MASATrainer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-LIMIT = 1e-5
-"""Largest relative difference of losses and gradients in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,119 +149,6 @@ class Trainers:
             "processing_class": AutoTokenizer.from_pretrained(self.case.model_path),
             "peft_config": lora,
         }
-
-
-# The same rollouts
-
-
-def update_on_same_rollouts(trainers: Trainers, options: argparse.Namespace) -> dict[str, Any]:
-    """Losses, gradients and seconds of one update (all micro-batches forward and backward, no optimizer)."""
-    ours = trainers.ours()
-    reference = trainers.trl(trainers.rows)
-    reference.model.load_state_dict(ours.model.state_dict())
-    for trainer in (ours, reference):
-        trainer.model.train()
-        trainer.current_gradient_accumulation_steps = 1
-    experience = ours.experience.make(1)
-    groups = experience.groups
-    ids = [list(rollout.token_ids) for group in groups for rollout in group.solution.rollouts]
-    reference._generate_single_turn = lambda *_, **__: (ids, None)
-    whole = reference._generate_and_score_completions([dict(g.row) for g in groups for _ in g.solution.rollouts])
-
-    def trl(micro_batch: int) -> tuple[float, torch.Tensor]:
-        count = trainers.rows // micro_batch
-        reference.current_gradient_accumulation_steps = reference.args.steps_per_generation = count
-        starts = range(0, trainers.rows, micro_batch)
-        return accumulate(
-            reference,
-            [{k: v[s : s + micro_batch] if v.ndim else v for k, v in whole.items()} for s in starts],
-        )
-
-    def masa(*, drop: bool) -> tuple[float, torch.Tensor]:
-        batches = build_micro_batches(
-            experience.rows,
-            count=1,
-            max_rows=trainers.rows,
-            loss_type=ours.args.loss_type,
-            denominator=denominators(experience.rows, loss_type=ours.args.loss_type, mode="all"),
-            pad_token_id=ours.processing_class.pad_token_id,
-            device=torch.device("cpu"),
-            drop_dead=drop,
-            share_prompts=True,
-        )
-        return accumulate(ours, batches)
-
-    sizes = [size for size in options.micro_batches if size <= trainers.rows and trainers.rows % size == 0]
-    trl(sizes[-1])  # warm-up
-    tried = {size: timed(lambda size=size: trl(size))[0] for size in sizes}
-    best = min(tried, key=tried.__getitem__)
-    ways: dict[str, Callable[[], tuple[float, torch.Tensor]]] = {
-        "trl": lambda: trl(best),
-        "ours": lambda: masa(drop=True),
-        "ours, all rows": lambda: masa(drop=False),
-    }
-    masa(drop=True)  # warm-up
-    results: dict[str, tuple[float, torch.Tensor]] = {}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.repeats):
-        for name, way in ways.items():
-            elapsed, results[name] = timed(way)
-            seconds[name].append(elapsed)
-    loss, gradient = results["trl"]
-    gap = max(distance(results[name][1], gradient) for name in ("ours", "ours, all rows"))
-    rounding = None
-    if options.bf16:
-        reference.accelerator.autocast = contextlib.nullcontext
-        exact = trl(best)[1]
-        rounding = {name: distance(gradient, exact) for name, (_, gradient) in results.items()}
-    if not options.bf16:
-        assert abs(results["ours"][0] - loss) < LIMIT, (results["ours"][0], loss)
-        assert gap < LIMIT, gap
-    return {
-        "loss": {"ours": results["ours"][0], "trl": loss},
-        "gradient_gap": gap,
-        "distance_from_float32": rounding,
-        "rows": len(experience.rows),
-        "live_rows": sum(row.advantage != 0 for row in experience.rows),
-        "micro_batch": best,
-        "micro_batch_seconds": tried,
-        "seconds": {name: statistics.median(values) for name, values in seconds.items()},
-        "ratio": ratio(seconds["trl"], seconds["ours"]),
-        "ratio_all_rows": ratio(seconds["trl"], seconds["ours, all rows"]),
-    }
-
-
-def accumulate(trainer: Any, batches: Sequence[dict[str, torch.Tensor]]) -> tuple[float, torch.Tensor]:
-    """Loss and gradient over all micro-batches."""
-    trainer.model.zero_grad()
-    total = 0.0
-    for batch in batches:
-        loss = trainer.compute_loss(trainer.model, batch)
-        loss.backward()
-        total += loss.item()
-    gradients = [p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]
-    return total, torch.cat(gradients) if gradients else torch.zeros(1)
-
-
-def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Norm of the difference as a share of the norm of `b`."""
-    return float((a - b).norm() / b.norm())
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """(seconds, result)."""
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
-
-
-def ratio(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, float]:
-    """TRL's seconds over ours, pair by pair."""
-    pairs = [a / b for a, b in zip(theirs, ours, strict=True)]
-    return {"median": statistics.median(pairs), "lowest": min(pairs), "highest": max(pairs)}
-
-
-# Whole steps
 
 
 def whole_steps(trainers: Trainers, micro_batch: int) -> dict[str, Any]:

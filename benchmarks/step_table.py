@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from same_rollouts import OURS, TRL
+
 
 def describe(result: dict[str, Any]) -> str:
     """The result as a section of Markdown."""
     same, steps = result["same_rollouts"], result["steps"]
     theirs, ours = steps["seconds"]["trl"], steps["seconds"]["ours"]
     per_token = steps["seconds_per_1000_tokens"]
-    seconds = same["seconds"]
     rounding = same["distance_from_float32"]
-    far = f" (from TRL's in float32: TRL {rounding['trl']:.1e}, MASA {rounding['ours']:.1e})" if rounding else ""
+    far = f" (from TRL's in float32: TRL {rounding[TRL]:.1e}, MASA {rounding[OURS]:.1e})" if rounding else ""
     lines = [
         f"## {result['case']}, {result['precision']}, {result['parameters']}",
         "",
@@ -34,9 +35,14 @@ def describe(result: dict[str, Any]) -> str:
         f"Mean tokens of a rollout: TRL {steps['tokens']['trl']:.1f}, MASA {steps['tokens']['ours']:.1f}.",
         "",
         f"On the same rollouts ({same['live_rows']} of {same['rows']} rows have an advantage): loss "
-        f"{same['loss']['trl']:.7f} (TRL), {same['loss']['ours']:.7f} (MASA); gradients differ by "
-        f"{same['gradient_gap']:.1e} of their norm{far}. Forward and backward: TRL {seconds['trl']:.3f} s; MASA "
-        f"{seconds['ours']:.3f} s, {same['ratio']['median']:.1f} times as fast; {seconds['ours, all rows']:.3f} s "
-        f"({same['ratio_all_rows']['median']:.1f} times) where rows without an advantage are kept.",
+        f"{same['loss'][TRL]:.7f} (TRL), {same['loss'][OURS]:.7f} (MASA); gradients differ by "
+        f"{same['gradient_gap']:.1e} of their norm{far}.",
+        "",
+        "| update on the same rollouts, forward and backward | s | times as fast as TRL |",
+        "| --- | ---: | ---: |",
+        *(
+            f"| {'' if name == TRL else '+ '}{name} | {seconds:.3f} | {same['ratio'][name]:.1f} |"
+            for name, seconds in same["seconds"].items()
+        ),
     ]
     return "\n".join(lines)
