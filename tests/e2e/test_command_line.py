@@ -128,6 +128,13 @@ def test_dry_run_prints_the_resolved_settings_and_touches_nothing(tmp_path: Path
         (["--set", "save_strategy=sometimes"], ["sometimes", "steps"]),
         (["--set", "num_meta_generations=1"], ["num_meta_generations is 1"]),
         (["--set", "num_meta_generations=0"], ["cutoff", "needs predictions"]),
+        (["--set", "max_steps=abc"], ["max_steps is 'abc'", "whole number"]),
+        (
+            ["--set", "learning_rate=fast", "--set", "hints=7"],
+            ["learning_rate is 'fast'", "hints is 7", "true or false"],
+        ),
+        (["--set", "temperature=0"], ["temperature is 0", "above 0"]),
+        (["--set", "lora.r=0"], ["`r` should be a positive integer"]),
         (["--model", "no/such/model"], ["no/such/model", "does not exist"]),
         (["--model", "smollm2-135m"], ["masa models get smollm2-135m"]),
         (["--data", "none.jsonl"], ["none.jsonl"]),

@@ -55,15 +55,20 @@ def run(job: Job, *, resume: bool = False) -> Path:
         may_differ=checkpoint.MAY_DIFFER,
     )
     last = checkpoint.latest(folder.path) if resume else None
-    tokenizer = _load_tokenizer(model_path)
-    trainer = MASATrainer(
-        AutoModelForCausalLM.from_pretrained(model_path, dtype="float32"),
-        reward,
-        args=args,
-        train_dataset=_dataset(problems, job),
-        processing_class=tokenizer,
-        peft_config=_lora(job.lora),
-    )
+    model, tokenizer = _load_model(model_path)
+    try:
+        trainer = MASATrainer(
+            model,
+            reward,
+            args=args,
+            train_dataset=_dataset(problems, job),
+            processing_class=tokenizer,
+            peft_config=_lora(job.lora),
+        )
+    except UserError:
+        raise
+    except ValueError as error:  # what TRL, transformers and PEFT say of settings they refuse
+        raise UserError(f"settings: {error}") from error
     trainer.run = folder
     trainer.remove_callback(PrinterCallback)
     progress = Progress(console, total=trainer.args.max_steps, output=folder.path)
@@ -136,14 +141,19 @@ def _dataset(problems: Sequence[Problem], job: Job) -> Any:
     return dataset.map(wrap)
 
 
-def _load_tokenizer(model_path: str) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(model_path, padding_side="left", truncation_side="left")
+def _load_model(path: str) -> tuple[Any, Any]:
+    """The model, in float32, and its tokenizer."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left")
+        model = AutoModelForCausalLM.from_pretrained(path, dtype="float32")
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {path} cannot be loaded: {str(error).splitlines()[0]}") from error
     if tokenizer.chat_template is None:
         raise UserError(
-            f"the tokenizer of {model_path} has no chat template: add one (tokenizer.chat_template), or train from "
+            f"the tokenizer of {path} has no chat template: add one (tokenizer.chat_template), or train from "
             "Python with a dataset whose prompts are plain text"
         )
-    return tokenizer
+    return model, tokenizer
 
 
 def _lora(settings: dict[str, Any] | None) -> Any:
@@ -207,6 +217,7 @@ def _evaluator(
         trainer.ledger.add_seconds(evaluation=time.perf_counter() - started)
         assert trainer.run is not None
         trainer.run.append_evaluation(row)
+        trainer.run.write_ledger(trainer.ledger.state_dict())
         progress.evaluated(row)
 
     return evaluate

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, cast
+from types import UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
 from trl import GRPOConfig
@@ -239,6 +240,10 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         problems.extend(
             f"{name} is {getattr(self, name)}: it must be at least 1" for name in sizes if getattr(self, name) < 1
         )
+        if not self.temperature > 0:
+            problems.append(f"temperature is {self.temperature}: it must be above 0, or all rollouts of a group agree")
+        if not 0 < self.top_p <= 1:
+            problems.append(f"top_p is {self.top_p}: it must be above 0 and at most 1")
         if self.cutoff and not (self.cutoff_factor or 0) > 0:
             problems.append(f"cutoff_factor is {self.cutoff_factor}: it must be above 0")
         if M and self.min_solution_length >= (self.max_completion_length or 0):
@@ -283,6 +288,14 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         unknown = [key for key in values if key not in known]
         if unknown:
             raise UserError("; ".join(unknown_key_message("setting", key, known) for key in unknown))
+        hints = get_type_hints(cls)
+        wrong = [
+            f"{key} is {value!r}: it must be {_kind(hints[key])}"
+            for key, value in values.items()
+            if not _fits(value, hints[key])
+        ]
+        if wrong:
+            raise UserError("; ".join(wrong))
         try:
             return cls(**values)
         except UserError:
@@ -293,3 +306,24 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     def resolved(self) -> dict[str, Any]:
         """All settings after presets and derivation, as plain values."""
         return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.init and not f.name.startswith("_")}
+
+
+_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value suits a field that takes nothing but numbers, booleans and null; others check their own."""
+    choices = _choices(hint)
+    if not all(choice in _PLAIN for choice in choices):
+        return True
+    if isinstance(value, bool):
+        return bool in choices
+    return isinstance(value, choices) or (isinstance(value, int) and float in choices)
+
+
+def _kind(hint: Any) -> str:
+    return " or ".join(_PLAIN[choice] for choice in _choices(hint))
