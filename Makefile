@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: train test test-slow lint types clean bench-rollout
+.PHONY: train test test-slow lint types clean bench-rollout bench-step
 
 train: $(READY) ## Train the bundled model; prints the path of its report
 	$(BIN)/masa train $(ARGS)
@@ -29,6 +29,9 @@ types: $(READY)
 
 bench-rollout: $(READY) ## The engine against transformers' generate
 	$(BIN)/python benchmarks/rollout.py $(ARGS)
+
+bench-step: $(READY) ## A whole training step against TRL's GRPOTrainer; ARGS="--case smollm2 --bf16"
+	$(BIN)/python benchmarks/step.py $(ARGS)
 
 $(READY): pyproject.toml constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)

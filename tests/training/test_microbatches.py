@@ -20,6 +20,7 @@ def build(
     mode: str = "live",
     drop: bool = True,
     max_rows: int = 64,
+    share_prompts: bool = False,
 ) -> list:
     return build_micro_batches(
         rows,
@@ -30,6 +31,7 @@ def build(
         pad_token_id=0,
         device=torch.device("cpu"),
         drop_dead=drop,
+        share_prompts=share_prompts,
     )
 
 
@@ -86,6 +88,29 @@ def test_rows_of_like_length_share_a_micro_batch_and_padding_is_trimmed() -> Non
     assert sorted(len(b["advantages"]) for b in build(rows, count=3, max_rows=2)) == [2, 2, 2]
     padded = sum(b["completion_ids"].numel() for b in build(rows, count=2))
     assert padded <= 1.1 * sum(len(r.completion_ids) for r in rows)
+
+
+def test_rows_of_one_prompt_stay_together_where_prompts_are_shared() -> None:
+    groups = {(8,): [3, 50, 4], (9, 9): [40, 5, 30, 6], (7,): [2]}
+    rows = [
+        Row(p, tuple(range(1, n + 1)), 1.0, "solution", True)
+        for i in range(4)
+        for p, ns in groups.items()
+        for n in ns[i : i + 1]
+    ]
+    batches = build(rows, count=3, max_rows=4, share_prompts=True)
+    prompts = [{tuple(ids[ids > 0].tolist()) for ids in batch["prompt_ids"]} for batch in batches]
+    assert sorted(len(batch["advantages"]) for batch in batches) in ([0, 4, 4], [1, 3, 4])
+    assert sum(len(found) for found in prompts) == len(groups)  # no group was cut in two
+    assert sum(int(batch["completion_mask"].sum()) for batch in batches) == sum(sum(ns) for ns in groups.values())
+
+
+@pytest.mark.parametrize("share_prompts", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_how_rows_are_split_does_not_change_the_loss(count: int, share_prompts: bool) -> None:
+    batches = build(LIVE + DEAD, count=count, max_rows=2, share_prompts=share_prompts)
+    assert len(batches) == count
+    assert token_mean(batches) == pytest.approx(0.1 + 1.5)
 
 
 def test_prompts_are_padded_on_the_left_and_completions_on_the_right() -> None:

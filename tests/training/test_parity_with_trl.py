@@ -64,6 +64,7 @@ def accumulate(trainer: Any, batches: list[dict[str, torch.Tensor]]) -> tuple[fl
 
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "cispo"])
 @pytest.mark.parametrize("scale_rewards", ["group", "none"])
+@pytest.mark.parametrize("packed_update", [True, False])
 def test_loss_and_gradients_equal_trl(
     make_trainer: Callable[..., MASATrainer],
     make_model: Any,
@@ -71,6 +72,7 @@ def test_loss_and_gradients_equal_trl(
     tmp_path: Any,
     loss_type: str,
     scale_rewards: str,
+    packed_update: bool,
 ) -> None:
     model = make_model(seed=3)
     twin = copy.deepcopy(model)
@@ -81,6 +83,7 @@ def test_loss_and_gradients_equal_trl(
         loss_denominator="all",
         scale_rewards=scale_rewards,
         micro_batch_rows=6,
+        packed_update=packed_update,
     )
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
@@ -99,6 +102,7 @@ def test_loss_and_gradients_equal_trl(
     torch.testing.assert_close(advantages, batch["advantages"], atol=1e-5, rtol=1e-5)
 
     ours, ours_grad = accumulate(trainer, batches)
+    assert (trainer.packed is not None and trainer.packed.is_on) == packed_update
     theirs, theirs_grad = accumulate(reference, [batch])
     assert theirs_grad.norm() > 0
     assert (ours_grad - theirs_grad).norm() / theirs_grad.norm() < 1e-5

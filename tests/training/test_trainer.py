@@ -101,6 +101,12 @@ def test_a_step_without_live_group_moves_nothing_and_is_counted(make_trainer: Ma
     assert trainer.state.global_step == 3
 
 
+def test_a_plain_run_may_end_rollouts_before_any_length_could_be_foretold(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(min_solution_length=128, max_completion_length=6, max_steps=1)
+    trainer.train()
+    assert trainer.ledger.steps == 1
+
+
 def test_gated_problems_are_not_rolled_out_and_their_predictions_teach_nothing(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**EFFICIENT, max_gated_share=1.0, hints=False, cutoff=False)
     trainer.experience.predictor = Foresight(dict.fromkeys(range(6), 1.0))  # type: ignore[assignment]

@@ -18,6 +18,9 @@ OVERRIDDEN = {
     "callbacks optimizers quantization_config peft_config tools rollout_func environment_factory",
     "_prepare_inputs": "generation_batch",
     "compute_loss": "model inputs return_outputs num_items_in_batch",
+    "_get_per_token_logps_and_entropies": "model input_ids attention_mask logits_to_keep batch_size compute_entropy "
+    "compute_aux_loss pixel_values image_grid_thw num_images pixel_attention_mask spatial_shapes num_tiles image_sizes "
+    "token_type_ids mm_token_type_ids image_position_ids",
     "training_step": "model inputs num_items_in_batch",
     "_generate_single_turn": "prompt_ids images multimodal_fields num_generations has_tool_images",
     "get_train_dataloader": "",

@@ -36,6 +36,7 @@ MAY_DIFFER = frozenset(
         "disable_tqdm",
         "show_completions_every",
         "num_threads",
+        "packed_update",
         "run_name",
         "output_dir",
     }

@@ -10,7 +10,7 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 import torch
 from trl import GRPOConfig
 
-from masa.awareness import RewardOptions
+from masa.awareness import Cutoff, Gate, RewardOptions
 from masa.awareness.notions import Matching
 from masa.awareness.rewards import DifficultyReward, LengthReward, NotionReward
 from masa.errors import UserError, unknown_key_message
@@ -94,6 +94,11 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         "Default: TRL's on a GPU, off on a CPU."
     )
     engine_batch_size: int = _help("Rollouts generated at the same time (slots of the engine).", 256)
+    packed_update: bool = _help(
+        "Compute the update without padding and a prompt shared by rollouts only once, where the model allows it; "
+        "false: TRL's own forward pass. Loss and gradient are the same.",
+        True,
+    )
     num_threads: int | None = _help("CPU threads; default: 1 for models under 10 M parameters, else torch's own.")
     show_completions_every: int = _help("Print one solution and one prediction every n steps; 0: never.", 0)
     log_rollouts: bool = _help("Write every rollout to the run folder.", True)
@@ -148,6 +153,24 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             length=cast(LengthReward, self.length_reward),
             notion=cast(NotionReward, self.notion_reward),
             matching=cast(Matching, self.notion_matching),
+        )
+
+    def make_gate(self) -> Gate | None:
+        """The gate asked for; None rolls out every problem."""
+        if self.gate == "none":
+            return None
+        return Gate(self.seed, gate_std=self.gate_std, max_share=self.max_gated_share, audit=self.audit_rate)
+
+    def make_cutoff(self) -> Cutoff | None:
+        """The cutoff asked for; None leaves every rollout the run's own limit."""
+        if not self.cutoff or self.cutoff_factor is None:
+            return None
+        return Cutoff(
+            self.seed,
+            minimum=self.min_solution_length,
+            maximum=self.max_completion_length or 0,
+            factor=self.cutoff_factor,
+            exempt=self.audit_rate,
         )
 
     def _settle_precision(self) -> None:

@@ -254,6 +254,7 @@ class ExperienceMaker:
         return [
             request
             for group in groups
+            if M  # a plain run's limits need not leave room for a meta prompt's lengths
             for request in self._requests.metas(
                 self.prompts.meta_ids(group.problem, group.row), M, step, group.problem.key
             )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import nn
 
 SMALL_MODEL = 10_000_000
 """Below this many parameters, threads of one matrix product wait for each other longer than they work."""
@@ -22,6 +23,15 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def thread_count(asked: int | None, model: nn.Module) -> int | None:
+    """CPU threads for a model: as asked, else one for a small model on a CPU; None leaves them as they are."""
+    if asked is not None:
+        return asked
+    parameters = list(model.parameters())
+    is_small = sum(parameter.numel() for parameter in parameters) < SMALL_MODEL
+    return 1 if is_small and parameters[0].device.type == "cpu" else None
 
 
 def cpu_has_fast_bf16() -> bool:

@@ -1,9 +1,9 @@
 """From rows with advantages to the micro-batches that TRL's loss is computed on.
 
-Rows that cannot teach (advantage 0) never reach the model, rows of like length share a micro-batch, and each
-micro-batch is trimmed to its own longest row. What TRL divides by depends on the loss, so every row carries a
-factor on its advantage that makes the sum over micro-batches the loss wanted, whatever was dropped. All losses of
-`ROW_DROPPING_LOSSES` are linear in a positive factor on the advantage, clipping included.
+Rows that cannot teach (advantage 0) never reach the model. Rows of like length share a micro-batch, trimmed to its own
+longest row; or, where the learner computes a shared prompt once, rows of one prompt do. What TRL divides by depends on
+the loss, so every row carries a factor on its advantage that makes the sum over micro-batches the loss wanted, whatever
+was dropped. All losses of `ROW_DROPPING_LOSSES` are linear in a positive factor on the advantage, clipping included.
 
 Notation: R rows of the whole step, K rows kept, A micro-batches (TRL's gradient accumulation), R_m rows in
 micro-batch m, T tokens.
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 TOKEN_MEAN_LOSSES = frozenset({"dapo", "cispo", "vespo"})
@@ -100,6 +101,7 @@ def build_micro_batches(
     pad_token_id: int,
     device: torch.device,
     drop_dead: bool,
+    share_prompts: bool = False,
 ) -> list[dict[str, Tensor]]:
     """Exactly `count` micro-batches in TRL's format; those beyond the kept rows are empty.
 
@@ -109,10 +111,12 @@ def build_micro_batches(
         max_rows: bound on a micro-batch's rows, where `count` of them can hold all rows.
         drop_dead: leave out rows with advantage 0; only exact for `ROW_DROPPING_LOSSES` without a KL term, entropy
             bonus or auxiliary loss.
+        share_prompts: a prompt costs once a micro-batch and padding nothing, so rows of one prompt stay together.
     """
     kept = [row for row in rows if row.tokens and (row.advantage != 0.0 or not drop_dead)]
     scaled = [replace(row, advantage=row.advantage * denominator.path_scale[row.path]) for row in kept]
-    parts = _split_by_length(scaled, count, max(max_rows, math.ceil(len(scaled) / count)))
+    split = _split_by_prompt if share_prompts else _split_by_length
+    parts = split(scaled, count, max(max_rows, math.ceil(len(scaled) / count)))
     batches = []
     for part in parts:
         factor = 1.0
@@ -125,20 +129,47 @@ def build_micro_batches(
 def _split_by_length(rows: Sequence[Row], count: int, max_rows: int) -> list[list[Row]]:
     """`count` parts of at most `max_rows` rows with the least padding in all; those not needed are empty.
 
-    Rows are sorted by width, longest first, so a part's padded area is its size times the width of its first row,
-    and the best cut points follow by dynamic programming over prefixes.
+    Rows are sorted by width, longest first, so a part's padded area is its size times the width of its first row.
     """
     ordered = sorted(rows, key=lambda row: -row.width)
-    n = len(ordered)
     widths = np.array([row.width for row in ordered], dtype=float)
-    starts, ends = np.arange(n)[:, None], np.arange(1, n + 1)[None, :]
-    sizes = ends - starts
-    area = np.where((sizes > 0) & (sizes <= max_rows), sizes * widths[:, None], np.inf)  # [start, end - 1]
+    sizes = np.arange(1, len(ordered) + 1)[None, :] - np.arange(len(ordered))[:, None]
+    return _cut(ordered, sizes * widths[:, None], count, max_rows)
+
+
+def _split_by_prompt(rows: Sequence[Row], count: int, max_rows: int) -> list[list[Row]]:
+    """`count` parts of at most `max_rows` rows with the fewest tokens in all, a prompt counting once a part.
+
+    Rows are ordered by their prompts, so a part's tokens are those of its rows, each prompt with its first row, and
+    once more the prompt that the cut before the part has gone through.
+    """
+    place: dict[tuple[int, ...], int] = {}
+    for row in rows:
+        place.setdefault(row.prompt_ids, len(place))
+    ordered = sorted(rows, key=lambda row: place[row.prompt_ids])
+    prompts = np.array([len(row.prompt_ids) for row in ordered], dtype=float)
+    is_first = np.array([i == 0 or ordered[i - 1].prompt_ids != row.prompt_ids for i, row in enumerate(ordered)])
+    tokens = np.array([len(row.completion_ids) for row in ordered]) + np.where(is_first, prompts, 0.0)
+    through = np.concatenate(([0.0], np.cumsum(tokens)))
+    repeated = np.where(is_first, 0.0, prompts)
+    return _cut(ordered, through[None, 1:] - through[:-1, None] + repeated[:, None], count, max_rows)
+
+
+def _cut(ordered: Sequence[Row], costs: NDArray[np.float64], count: int, max_rows: int) -> list[list[Row]]:
+    """`count` runs of `ordered`, of at most `max_rows` rows, that cost the least in all; those not needed are empty.
+
+    Args:
+        costs: [start, end - 1] of a part; entries that end before they start are not looked at.
+    """
+    n = len(ordered)
+    sizes = np.arange(1, n + 1)[None, :] - np.arange(n)[:, None]
+    costs = np.where((sizes > 0) & (sizes <= max_rows), costs, np.inf)
+    # Dynamic programming over prefixes: the best cuts of a prefix do not depend on what follows it.
     best = np.full(n + 1, np.inf)
     best[0] = 0.0
     choices = []
     for _ in range(count if n else 0):
-        through = best[:n, None] + area
+        through = best[:n, None] + costs
         choices.append(through.argmin(axis=0))
         candidate = np.concatenate(([0.0], through.min(axis=0)))
         # A prefix may also do with fewer parts.
@@ -149,7 +180,7 @@ def _split_by_length(rows: Sequence[Row], count: int, max_rows: int) -> list[lis
     for choice in reversed(choices):
         start = int(choice[end - 1]) if end else -1
         if start >= 0:
-            parts.append(ordered[start:end])
+            parts.append(list(ordered[start:end]))
             end = start
     return parts[::-1] + [[] for _ in range(count - len(parts))]
 

@@ -1,9 +1,10 @@
 """`MASATrainer`: a drop-in for TRL's `GRPOTrainer`, and the only file that touches TRL's private methods.
 
 MASA makes the experience, TRL learns from it. Overridden, each checked by tests/training/test_trl_contract.py:
-`_prepare_inputs` (serves our micro-batches), `compute_loss` (an empty micro-batch), `_generate_single_turn`
-(evaluation through our engine), `get_train_dataloader` (a clock), `training_step` and `_get_grad_norm` (to read
-what a step did), `_save_checkpoint` and `_load_optimizer_and_scheduler` (our state beside TRL's).
+`_prepare_inputs` (serves our micro-batches), `compute_loss` (an empty micro-batch),
+`_get_per_token_logps_and_entropies` (the loss's forward pass, over packed rows), `_generate_single_turn` (evaluation
+through our engine), `get_train_dataloader` (a clock), `training_step` and `_get_grad_norm` (to read what a step did),
+`_save_checkpoint` and `_load_optimizer_and_scheduler` (our state beside TRL's).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
-from masa.awareness import Cutoff, Gate, make_predictor
+from masa.awareness import make_predictor
 from masa.errors import UserError
 from masa.records import Rollout
 from masa.rollout.local import LocalEngine
@@ -32,6 +34,7 @@ from masa.training.experience import Experience, ExperienceMaker
 from masa.training.imitation import ExpertLoop, warm_start
 from masa.training.measures import Measures, trl_metrics
 from masa.training.microbatches import build_micro_batches, denominators
+from masa.training.packed_forward import PackedForward
 from masa.training.problem_stream import ProblemStream
 from masa.training.prompt_limits import PromptLimits
 from masa.training.rollout_log import rollout_rows, show_completions
@@ -103,6 +106,9 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             eos_token_ids=self.eos_token_ids,
             compute_dtype=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,
         )
+        self.packed = PackedForward.where_possible(
+            args, self.model, autocast=self.accelerator.autocast, aux_loss=self.aux_loss_enabled
+        )
         self.prompts = PromptBuilder(
             lambda prompts: self._tokenize_prompts(prompts)[0],
             template=args.meta_prompt,
@@ -127,8 +133,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             prompts=self.prompts,
             problems=self.train_dataset,
             predictor=make_predictor("self" if args.num_meta_generations else "none"),
-            gate=self._make_gate(),
-            cutoff=self._make_cutoff(),
+            gate=args.make_gate(),
+            cutoff=args.make_cutoff(),
             score=self.scorer,
             decode=self.decode,
             prompt_limit=limits.longest,
@@ -150,24 +156,6 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self._evaluation_draws = (0, 0)
         self.add_callback(_StepEnd(self))
 
-    def _make_gate(self) -> Gate | None:
-        args: MASAConfig = self.args
-        if args.gate == "none":
-            return None
-        return Gate(args.seed, gate_std=args.gate_std, max_share=args.max_gated_share, audit=args.audit_rate)
-
-    def _make_cutoff(self) -> Cutoff | None:
-        args: MASAConfig = self.args
-        if not args.cutoff or args.cutoff_factor is None:
-            return None
-        return Cutoff(
-            args.seed,
-            minimum=args.min_solution_length,
-            maximum=args.max_completion_length,
-            factor=args.cutoff_factor,
-            exempt=args.audit_rate,
-        )
-
     # Experience for TRL's learner
 
     def get_train_dataloader(self) -> Any:
@@ -176,7 +164,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             return super().get_train_dataloader()
         steps = max(1, len(self.train_dataset) // self.args.problems_a_step)
         ticks = list(range(steps * self.args.gradient_accumulation_steps))
-        return DataLoader(ticks, batch_size=1, collate_fn=_no_inputs)  # type: ignore[arg-type]
+        return DataLoader(ticks, batch_size=1, collate_fn=lambda _: {})  # type: ignore[arg-type]
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if not self.serves_own_experience or not self.model.training:
@@ -203,6 +191,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             pad_token_id=self._tokenizer.pad_token_id,
             device=self.accelerator.device,
             drop_dead=support.can_drop_dead_rows(args, aux_loss=self.aux_loss_enabled),
+            share_prompts=self.packed is not None and self.packed.is_on,
         )
 
     def compute_loss(
@@ -212,6 +201,22 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             # No parameter takes part, so gradients stay None and AdamW, which moves on zeros, does not move.
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        own = partial(
+            super()._get_per_token_logps_and_entropies,
+            model,
+            input_ids,
+            attention_mask,
+            logits_to_keep,
+            *args,
+            **kwargs,
+        )
+        if not self.serves_own_experience or self.packed is None:
+            return own()
+        return self.packed(input_ids, attention_mask, logits_to_keep, own)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         loss = super().training_step(model, inputs, num_items_in_batch)
@@ -301,13 +306,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
 
     def threads(self) -> AbstractContextManager[None]:
         """The run's number of CPU threads, for as long as the context lasts."""
-        return machine.threads(self._thread_count())
-
-    def _thread_count(self) -> int | None:
-        if self.args.num_threads is not None:
-            return int(self.args.num_threads)
-        size = sum(parameter.numel() for parameter in self.model.parameters())
-        return 1 if self.accelerator.device.type == "cpu" and size < machine.SMALL_MODEL else None
+        return machine.threads(machine.thread_count(self.args.num_threads, self.model))
 
     def finish_step(self) -> None:
         """After the optimizer's step and before its checkpoint: expert SFT, ledger, metrics, files."""
@@ -397,7 +396,3 @@ class _StepEnd(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         self._trainer.finish_step()
-
-
-def _no_inputs(_: Any) -> dict[str, Any]:
-    return {}
