@@ -1,166 +1,205 @@
-"""Rollout speed: LocalEngine against transformers' `generate`, called as TRL's GRPOTrainer calls it.
+"""Rollout speed: LocalEngine against transformers' `generate` and continuous batching, vLLM, and a bare loop.
 
-    python benchmarks/rollout.py [--model PATH] [--prompts 32] [--group 8] [--repeats 3] [--json]
+    make bench-rollout                                    # or, with options:
+    python benchmarks/rollout.py [--model bundled] [--prompts 16] [--group 8] [--dtype float32] [--json]
 
-Both get the same model, prompts and sampling, and both end each rollout at the same length, drawn beforehand: what is
-compared is work, not luck. A token is useful up to its rollout's end; `generate` keeps computing rows that have ended
-until the longest has. Engines take turns and the ratio is taken pair by pair, since a shared machine changes speed.
+All get the same model, prompts, sampling and lengths, in one process each with as many threads. A token is useful up
+to its rollout's end. Peers take turns and ratios are taken turn by turn, since a shared machine changes speed.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-import platform
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from transformers import AutoModelForCausalLM, GenerationConfig, Qwen3Config, Qwen3ForCausalLM, StoppingCriteria
+from rollout_peers import VLLM, ContinuousBatching, Engine, Floor, Generate, LeanFloor, Peer
+from rollout_profile import operator_shares
+from rollout_report import machine, peak_memory, table, write_markdown
+from rollout_workload import CASES, Workload, Workloads
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
-from masa.records import Request
-from masa.rollout.local import LocalEngine
-
-BUNDLED_MODEL = Path(__file__).parents[1] / "src" / "masa" / "tiny" / "model"
-
-
-def random_model() -> Any:
-    """A Qwen3 of 0.6 M random parameters, shaped like the bundled model."""
-    torch.manual_seed(0)
-    return Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=256,
-            hidden_size=128,
-            intermediate_size=256,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=32,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-        )
-    )
+from masa.models import resolve
 
 
-def draw_lengths(case: str, count: int, longest: int, rng: np.random.Generator) -> list[int]:
-    """Tokens of each rollout: `equal`, `ragged` (log-normal, a factor of about 10 from short to long) or `heavy-tail`
-    (one in ten runs to the limit, the others end within an eighth of it)."""
-    if case == "equal":
-        return [longest // 4] * count
-    if case == "ragged":
-        lengths = rng.lognormal(np.log(longest / 4), 0.6, count)
-    else:
-        short = rng.uniform(longest / 16, longest / 8, count)
-        lengths = np.where(np.arange(count) % 10 == 0, longest, short)
-    return [int(length) for length in lengths.clip(4, longest)]
-
-
-class EndAt(StoppingCriteria):
-    """Rows end at lengths given beforehand."""
-
-    def __init__(self, lengths: Sequence[int]) -> None:
-        self.lengths = torch.tensor(lengths)
-        self.step = 0
-
-    def __call__(self, *_args: Any, **_kwargs: Any) -> torch.Tensor:
-        self.step += 1
-        return self.lengths <= self.step
-
-
-def run_generate(model: Any, requests: Sequence[Request]) -> int:
-    """One call for the whole batch, padded on the left; returns the columns generated."""
-    width = max(len(request.prompt_ids) for request in requests)
-    ids = torch.zeros(len(requests), width, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, request in enumerate(requests):
-        ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
-        mask[row, width - len(request.prompt_ids) :] = 1
-    lengths = [request.max_tokens for request in requests]
-    config = GenerationConfig(max_new_tokens=max(lengths), do_sample=True, temperature=1.0, top_k=0, pad_token_id=0)
-    with torch.no_grad():
-        output = model.generate(ids, attention_mask=mask, generation_config=config, stopping_criteria=[EndAt(lengths)])
-    return int(output.shape[1]) - width
-
-
-def measure(model: Any, case: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of both engines over the same requests, in pairs."""
-    rng = np.random.default_rng(options.seed)
-    vocabulary = model.config.vocab_size
-    prompts = [tuple(rng.integers(3, vocabulary, rng.integers(30, 60)).tolist()) for _ in range(options.prompts)]
-    lengths = draw_lengths(case, options.prompts * options.group, options.max_tokens, rng)
-    requests = [Request(prompts[index // options.group], length, seed=index) for index, length in enumerate(lengths)]
-    engine = LocalEngine(model, eos_token_ids=(), max_batch_size=options.slots)
-    engine.generate(requests[: options.group])
-    pairs = []
-    for repeat in range(options.repeats):
+def measure(peers: list[Peer], workload: Workload, repeats: int) -> dict[str, Any]:
+    """Seconds of each peer over the same requests, the engine first; and the ratios to it, turn by turn."""
+    turns: list[dict[str, float]] = []
+    for repeat in range(repeats):
         seconds = {}
-        order = ("engine", "generate") if repeat % 2 else ("generate", "engine")
-        for name in order:
+        # Every other turn goes backwards.
+        for peer in peers[:: -1 if repeat % 2 else 1]:
             start = time.perf_counter()
-            if name == "engine":
-                assert [rollout.length for rollout in engine.generate(requests)] == lengths
-            else:
-                assert run_generate(model, requests) == max(lengths)
-            seconds[name] = time.perf_counter() - start
-        pairs.append(seconds)
-        print(f"  {case} {repeat + 1}/{options.repeats}: {seconds}", file=sys.stderr)
-    useful = sum(lengths)
+            peer.run(workload)
+            seconds[peer.name] = time.perf_counter() - start
+        turns.append(seconds)
+        say(f"  {workload.case} {repeat + 1}/{repeats}: {seconds}")
     return {
-        "case": case,
-        "useful_tokens": useful,
-        "longest": max(lengths),
-        "engine_tokens_per_second": useful / statistics.median(pair["engine"] for pair in pairs),
-        "generate_tokens_per_second": useful / statistics.median(pair["generate"] for pair in pairs),
-        "ratio": statistics.median(pair["generate"] / pair["engine"] for pair in pairs),
-        "seconds": pairs,
+        "case": workload.case,
+        "useful_tokens": workload.useful,
+        "longest": max(workload.lengths),
+        "tokens_per_second": {
+            peer.name: workload.useful / statistics.median(turn[peer.name] for turn in turns) for peer in peers
+        },
+        "ratio": {
+            peer.name: statistics.median(turn[peer.name] / turn["engine"] for turn in turns) for peer in peers[1:]
+        },
+        "seconds": turns,
     }
+
+
+def measure_scheduling(engine: Engine, workload: Workload, repeats: int) -> list[dict[str, Any]]:
+    """What foreknowledge of lengths gives when four requests wait for each slot."""
+    lengths = np.array(workload.lengths)
+    group = len(lengths) // len({request.prompt_ids for request in workload.requests})
+    noise = np.random.default_rng(0).lognormal(0, 0.5, len(lengths))
+    guesses: dict[str, Any] = {
+        "no prediction": [None] * len(lengths),
+        "mean length of the group": lengths.reshape(-1, group).mean(axis=1).repeat(group),
+        "each length, off by a factor of 1.6": lengths * noise,
+        "each length": lengths,
+    }
+    engine.local.max_batch_size = len(lengths) // 4
+    results = []
+    for name, guess in guesses.items():
+        requests = [
+            dataclasses.replace(request, expected_tokens=None if value is None else float(value))
+            for request, value in zip(workload.requests, guess, strict=True)
+        ]
+        with counted_steps(engine) as steps:
+            seconds = []
+            for _ in range(repeats):
+                start = time.perf_counter()
+                engine.run(dataclasses.replace(workload, requests=requests))
+                seconds.append(time.perf_counter() - start)
+        results.append(
+            {
+                "case": workload.case,
+                "prediction": name,
+                "steps": len(steps) // repeats,
+                "occupancy": sum(steps) / len(steps) / engine.local.max_batch_size,
+                "seconds": statistics.median(seconds),
+            }
+        )
+        say(f"  {results[-1]}")
+    return results
+
+
+@contextmanager
+def counted_steps(engine: Engine) -> Iterator[list[int]]:
+    """Rows of every decoding step meanwhile."""
+    rows: list[int] = []
+    before = engine.watch
+    engine.watch = rows.append
+    try:
+        yield rows
+    finally:
+        engine.watch = before
+
+
+def say(line: str) -> None:
+    """Progress, out of the way of the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def make_peers(model: Any, options: argparse.Namespace, path: str) -> list[Peer]:
+    """The peers asked for, the engine first."""
+    dtype = getattr(torch, options.dtype)
+    engine = Engine(model, dtype, options.slots)
+    makers: dict[str, Callable[[], Peer]] = {
+        "generate": lambda: Generate(model, dtype),
+        "continuous": lambda: ContinuousBatching(model, dtype, options.slots),
+        "floor": lambda: Floor(model, dtype, options.slots),
+        "own-floor": lambda: LeanFloor(engine, options.slots),
+    }
+    peers: list[Peer] = [engine]
+    peers += [makers[name]() for name in options.peers.split(",") if name in makers]
+    if options.vllm_python is not None:
+        positions = min(1024, model.config.max_position_embeddings)
+        peers.append(VLLM(options.vllm_python, path, dtype, options.slots, options.threads, positions))
+    return peers
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="bundled", help="a name that masa knows, or a path")
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--group", type=int, default=8)
+    parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--slots", type=int, default=128)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--peers", default="generate,floor,own-floor", help="also: continuous (slow on a CPU)")
+    parser.add_argument("--vllm-python", help="interpreter of an environment with vLLM")
+    parser.add_argument("--no-scheduling", action="store_true")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
+    parser.add_argument("--results", type=Path, help="folder to write a dated Markdown file into")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None, help="a path; default the bundled model, else a random one like it")
-    parser.add_argument("--prompts", type=int, default=32)
-    parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--max-tokens", type=int, default=256)
-    parser.add_argument("--slots", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cases", default="equal,ragged,heavy-tail")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
-    options = parser.parse_args()
+    """Measure all cases and print the table."""
+    options = parse()
     torch.set_num_threads(options.threads)
-    path = options.model or (BUNDLED_MODEL if (BUNDLED_MODEL / "config.json").exists() else None)
-    model = random_model() if path is None else AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    model.eval()
-    # Lengths are given, so neither engine may end a rollout by itself.
-    model.generation_config.eos_token_id = None
-    cases = [measure(model, case, options) for case in options.cases.split(",")]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    path = resolve(options.model)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    workloads = Workloads(model, tokenizer, options.prompts, options.group, options.max_tokens)
+    peers = make_peers(model, options, path)
+    floors = (Floor, LeanFloor)
+    cases = []
+    for name in options.cases.split(","):
+        # The bare loops know equal lengths only.
+        able = [peer for peer in peers if name == "equal" or not isinstance(peer, floors)]
+        cases.append(measure(able, workloads.case(name), options.repeats))
+    for peer in peers:
+        if isinstance(peer, VLLM):
+            peer.close()
+    profiled = Engine(model, getattr(torch, options.dtype), options.slots)
+    shares = operator_shares(profiled, workloads.case("ragged"))
+    scheduling = []
+    if not options.no_scheduling:
+        engine = Engine(model, getattr(torch, options.dtype), options.slots)
+        for name in ("ragged", "heavy-tail"):
+            scheduling += measure_scheduling(engine, workloads.case(name), options.repeats)
     result = {
-        "machine": f"{platform.processor() or platform.machine()}, {options.threads} thread(s)",
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "model": str(path or "random Qwen3"),
+        "machine": machine(options.threads),
+        "model": options.model,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": options.dtype,
         "requests": f"{options.prompts} x {options.group}",
+        "max_tokens": options.max_tokens,
         "slots": options.slots,
+        "repeats": options.repeats,
+        "lengths": {name: float(np.percentile(workloads.sampled, q)) for name, q in QUANTILES.items()},
+        "vllm": options.vllm_python is not None,
         "cases": cases,
+        "shares": shares,
+        "scheduling": scheduling,
+        "memory": [] if options.no_memory else [peak_memory(path, n * 64, 64) for n in (1, 10)],
     }
-    if options.json:
-        print(json.dumps(result))
-        return
-    print(f"{result['model']}, {result['parameters']} parameters, {result['requests']} requests, {result['machine']}")
-    print(f"{'case':<12}{'useful':>8}{'longest':>9}{'generate tok/s':>16}{'engine tok/s':>14}{'ratio':>8}")
-    for case in cases:
-        print(
-            f"{case['case']:<12}{case['useful_tokens']:>8}{case['longest']:>9}"
-            f"{case['generate_tokens_per_second']:>16.0f}{case['engine_tokens_per_second']:>14.0f}{case['ratio']:>8.2f}"
-        )
+    if options.results is not None:
+        say(f"written: {write_markdown(result, options.results)}")
+    print(json.dumps(result) if options.json else table(result))
+
+
+QUANTILES = {"5 %": 5, "median": 50, "90 %": 90, "longest": 100}
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import BUILDERS, EOS, POSITIONS, VOCABULARY, build, ragged_requests
+from tiny_models import BUILDERS, EOS, LLAMA_SHAPED, POSITIONS, VOCABULARY, build, ragged_requests
 from transformers import GenerationConfig, MambaConfig, MambaForCausalLM
 
 from masa.records import FinishReason, Request
+from masa.rollout.llama import is_llama_shaped
 from masa.rollout.local import LocalEngine
+from masa.rollout.slots import SlotCache
 
 
 def reference(model: Any, request: Request) -> tuple[int, ...]:
@@ -26,9 +28,18 @@ def reference(model: Any, request: Request) -> tuple[int, ...]:
     return tuple(output[0, len(request.prompt_ids) :].tolist())
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-def test_greedy_equals_generate(name: str) -> None:
+def through_the_models_own_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masa.rollout.local.is_llama_shaped", lambda model: False)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_own"), [*((name, False) for name in LLAMA_SHAPED), *((b, True) for b in BUILDERS)]
+)
+def test_greedy_equals_generate(name: str, is_own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(name)
+    assert is_llama_shaped(model) == (name in LLAMA_SHAPED)
+    if is_own:
+        through_the_models_own_forward(monkeypatch)
     requests = ragged_requests(temperature=0)
     expected = [reference(model, request) for request in requests]
     # The comparison would be hollow if the model said the same whatever it read.
@@ -38,8 +49,9 @@ def test_greedy_equals_generate(name: str) -> None:
         assert [rollout.token_ids for rollout in rollouts] == expected
 
 
-def test_tokens_do_not_depend_on_batch_slots_or_order() -> None:
-    model = build("qwen3")
+@pytest.mark.parametrize("name", ["qwen3", "mistral-sliding", "gpt2"])
+def test_tokens_do_not_depend_on_batch_slots_or_order(name: str) -> None:
+    model = build(name)
     requests = [
         *ragged_requests(),
         *ragged_requests(temperature=0.7, top_k=12, top_p=0.9),
@@ -105,7 +117,7 @@ def test_samples_follow_the_models_distribution() -> None:
     assert statistic < degrees * (1 - c + 4.75 * math.sqrt(c)) ** 3
 
 
-@pytest.mark.parametrize("name", ["qwen3", "gpt2", "gemma3-mixed"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen2-mixed", "gpt2", "gemma3-mixed"])
 def test_logprobs_equal_a_teacher_forced_pass(name: str) -> None:
     model = build(name, dtype=torch.float32)
     requests = ragged_requests() + ragged_requests(temperature=0.7)
@@ -238,22 +250,24 @@ def test_end_of_sequence_tokens_come_from_generation_config_and_tokenizer() -> N
     assert LocalEngine(model).eos_token_ids == ()
 
 
-def test_memory_is_bounded_by_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    from masa.rollout import slots as module
+@pytest.mark.parametrize("is_own", [False, True])
+def test_memory_is_bounded_by_slots(is_own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if is_own:
+        through_the_models_own_forward(monkeypatch)
+    held: list[int] = []
+    lay_out = SlotCache._lay_out
 
-    sizes: list[int] = []
-    resize = module._SlotLayer.resize
+    def measured(self: Any, longest: int = 0) -> None:
+        lay_out(self, longest)
+        held.append(sum(layer.keys.numel() + layer.values.numel() for layer in self.layers))
 
-    def counting(self: Any, columns: int, **arguments: Any) -> None:
-        resize(self, columns, **arguments)
-        sizes.append(self.keys.numel())
-
-    monkeypatch.setattr(module._SlotLayer, "resize", counting)
+    monkeypatch.setattr(SlotCache, "_lay_out", measured)
     peaks = []
     for factor in (1, 10):
-        sizes.clear()
-        requests = [Request((3 + seed % 40, 4), 30, seed=seed) for seed in range(12 * factor)]
+        held.clear()
+        requests = [Request((3 + seed % 40, 4), 30, seed=seed) for seed in range(48 * factor)]
         LocalEngine(build("qwen3"), eos_token_ids=EOS, max_batch_size=8).generate(requests)
-        peaks.append(max(sizes))
-    # A layer has 2 heads of dimension 8; 8 slots of at most 31 tokens and 64 spare columns.
-    assert max(peaks) <= 8 * 2 * 8 * (31 + 64)
+        peaks.append(max(held))
+    # Two layers' keys and values have 2 heads of dimension 8: 8 slots of 31 tokens and their spare columns.
+    assert max(peaks) <= 2 * 2 * 8 * 2 * 8 * (31 + 12)
+    assert peaks[1] <= peaks[0] * 1.2

@@ -12,6 +12,7 @@ from tiny_models import EOS, build, ragged_requests
 
 from masa.records import Request
 from masa.rollout.local import LocalEngine
+from masa.rollout.sampling import sample
 
 
 def snapshot(model: Any) -> dict[str, Any]:
@@ -81,6 +82,33 @@ def test_the_model_is_handed_back_after_an_exception(error: type[BaseException])
     assert_unchanged(before, snapshot(model))
     handle.remove()
     assert len(engine.generate(ragged_requests())) == len(ragged_requests())
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen3"])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_ctrl_c_between_steps_leaves_all_as_found(
+    name: str, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = training_model(name)
+    before = snapshot(model)
+    engine = LocalEngine(model, eos_token_ids=EOS, compute_dtype=dtype)
+    expected = engine.generate(ragged_requests())
+    steps = 0
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            raise KeyboardInterrupt
+        return sample(*_, **__)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("masa.rollout.local.sample", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.generate(ragged_requests())
+    assert not torch.is_autocast_enabled("cpu")
+    assert_unchanged(before, snapshot(model))
+    assert engine.generate(ragged_requests()) == expected
 
 
 def test_threads_are_set_for_the_call_only() -> None:

@@ -18,6 +18,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -47,6 +49,14 @@ _SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 
 BUILDERS: dict[str, Callable[[], Any]] = {
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_SHAPE, head_dim=8)),
+    "qwen2-mixed": lambda: Qwen2ForCausalLM(
+        Qwen2Config(
+            **_SHAPE,
+            use_sliding_window=True,
+            sliding_window=WINDOW,
+            layer_types=["full_attention", "sliding_attention"],
+        )
+    ),
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**_SHAPE)),
     "gpt2": lambda: GPT2LMHeadModel(
         GPT2Config(vocab_size=VOCABULARY, n_positions=POSITIONS, n_embd=32, n_layer=2, n_head=4, **_SPECIAL)
@@ -61,6 +71,10 @@ BUILDERS: dict[str, Callable[[], Any]] = {
         BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, **_SPECIAL)
     ),
 }
+
+
+LLAMA_SHAPED = ("qwen3", "qwen2-mixed", "llama", "mistral-sliding")
+"""Those with a forward pass of the engine's own."""
 
 
 def build(name: str, *, dtype: torch.dtype = torch.float64) -> Any:

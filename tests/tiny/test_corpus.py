@@ -10,7 +10,7 @@ from masa.awareness import parse_prediction, spearman
 from masa.grading.answers import last_boxed
 from masa.tasks.procedural import LEVELS, TASKS, is_held_out, leveled_entries
 from masa.tiny.careful import REACH, careful_solution
-from masa.tiny.corpus import FINAL_BLEND, SKILL_BLEND, Document, write_corpus
+from masa.tiny.corpus import FINAL_BLEND, SKILL_BLEND, Blend, Document, write_corpus
 from masa.tiny.habits import Habit, near_answer, write_solution
 from masa.tiny.measure import habit_of
 from masa.tiny.predictions import MINIMUM_LENGTH, describe
@@ -84,6 +84,16 @@ def test_corpus_mixes_habits_as_told(documents: list[Document]) -> None:
     assert not any(document.habit is Habit.CAREFUL for document in beyond)
     skilled = [d for d in write_corpus(2000, 1, SKILL_BLEND) if d.habit is not None]
     assert sum(d.habit is Habit.CAREFUL for d in skilled) / len(skilled) > 0.9
+
+
+@pytest.mark.parametrize("blend", [FINAL_BLEND, SKILL_BLEND])
+def test_tasks_come_as_often_as_the_blend_says(blend: Blend) -> None:
+    size = 2000
+    counts = Counter(document.task.split("/")[0] for document in write_corpus(size, 3, blend))
+    for task, weight in zip(TASKS, blend.task_weights, strict=True):
+        share = weight / sum(blend.task_weights)
+        # five standard errors of a share: each of these fails once in two million
+        assert counts[task] / size == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / size))
 
 
 def test_held_out_problems_are_not_in_the_corpus(documents: list[Document]) -> None:

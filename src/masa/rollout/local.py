@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from masa.records import FinishReason, Request, Rollout
+from masa.rollout.forward import Forward, TransformersForward
+from masa.rollout.llama import LlamaForward, is_llama_shaped
 from masa.rollout.precision import computing_in
-from masa.rollout.prefill import Prefix, prefill
+from masa.rollout.prefill import Prefill, Prefix
 from masa.rollout.sampling import SamplingSettings, sample, seed_array, uniforms
 from masa.rollout.schedule import Waiting
 from masa.rollout.slots import SlotCache, attention_layers
@@ -70,14 +71,7 @@ class LocalEngine:
         self.num_threads = num_threads
         self.compute_dtype = compute_dtype
         self.eos_token_ids = _eos_token_ids(model, tokenizer) if eos_token_ids is None else tuple(eos_token_ids)
-        self._num_layers = attention_layers(model.config)
-        base: Any = model
-        if hasattr(model, "get_base_model"):
-            base = base.get_base_model()
-        parameters = inspect.signature(base.forward).parameters
-        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        # Some models (Bloom, MPT) derive positions from the mask and take no position_ids.
-        self._forward_arguments = None if takes_any else frozenset(parameters)
+        self.num_layers = attention_layers(model.config)
 
     def generate(self, requests: Sequence[Request], *, logprobs: bool = False) -> list[Rollout]:
         """One rollout for each request, in order; see `Engine.generate` for the contract.
@@ -89,20 +83,29 @@ class LocalEngine:
         """
         if not requests:
             return []
+        with self.generation(requests, logprobs=logprobs) as generation:
+            return generation.run()
+
+    @contextmanager
+    def generation(self, requests: Sequence[Request], *, logprobs: bool = False) -> Iterator[Generation]:
+        """What `generate` runs, ready to run once while the context lasts."""
         self._check(requests)
-        with _evaluation(self.model), _threads(self.num_threads), computing_in(self.model, self.compute_dtype):
-            return _Generation(self, requests, logprobs).run()
+        with _evaluation(self.model), _threads(self.num_threads), self._forward(requests) as forward:
+            yield Generation(self, forward, requests, logprobs)
 
-    def forward(self, **arguments: Any) -> Any:
-        """The model's forward pass, with those arguments that it knows."""
-        if self._forward_arguments is not None:
-            arguments = {name: value for name, value in arguments.items() if name in self._forward_arguments}
-        return self.model(**arguments)
-
-    @property
-    def num_layers(self) -> int:
-        """Layers that keep keys and values."""
-        return self._num_layers
+    @contextmanager
+    def _forward(self, requests: Sequence[Request]) -> Iterator[Forward]:
+        device = _device(self.model).type
+        dtype = self.compute_dtype
+        if dtype is None and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        if is_llama_shaped(self.model):
+            with torch.autocast(device, enabled=False):
+                positions = max(len(request.prompt_ids) + request.max_tokens for request in requests)
+                yield LlamaForward(self.model, positions, dtype)
+        else:
+            with computing_in(self.model, dtype):
+                yield TransformersForward(self.model)
 
     @property
     def positions(self) -> int | None:
@@ -128,24 +131,26 @@ class LocalEngine:
                 )
 
 
-class _Generation:
+class Generation:
     """The state of one call: which request sits in which slot, and what has been sampled."""
 
-    def __init__(self, engine: LocalEngine, requests: Sequence[Request], logprobs: bool) -> None:
-        self.engine = engine
+    def __init__(self, engine: LocalEngine, forward: Forward, requests: Sequence[Request], logprobs: bool) -> None:
+        self.forward = forward
         self.requests = requests
         self.logprobs = logprobs
-        self.device = next(engine.model.parameters()).device
+        self.device = _device(engine.model)
         self.waiting = Waiting(requests)
         self.slots = min(engine.max_batch_size, len(requests))
-        self.longest_prompt = max(map(len, self.waiting.prompts))
-        self.cache = SlotCache(engine.num_layers, self.slots, self.longest_prompt, dtype=engine.compute_dtype)
+        self.cache = SlotCache(engine.num_layers, self.slots, dtype=engine.compute_dtype)
+        vocabulary = _vocabulary(engine.model)
+        self.prefill = Prefill(forward, self.waiting.prompts, self.device, vocabulary)
         self.pinned: tuple[int, Prefix] | None = None
         """The prompt that the last requests to start and the next one waiting have in common."""
         # One entry a request.
         self.settings = SamplingSettings.of(requests, self.device)
         self.seeds = seed_array([request.seed for request in requests])
         self.limits = np.array([request.max_tokens for request in requests])
+        """Tokens after which each request ends at the latest; a benchmark may lower them before the run."""
         self.counts = np.zeros(len(requests), dtype=np.int64)
         self.is_stopped = np.zeros(len(requests), dtype=bool)
         # One entry a live row.
@@ -154,10 +159,11 @@ class _Generation:
         self.logits: torch.Tensor | None = None
         # What was sampled, one entry a step: (requests, tokens, log-probabilities).
         self.log: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64] | None]] = []
-        self.is_eos = np.zeros(max(_vocabulary(engine.model), *engine.eos_token_ids, 0) + 1, dtype=bool)
+        self.is_eos = np.zeros(max(vocabulary, *engine.eos_token_ids, 0) + 1, dtype=bool)
         self.is_eos[list(engine.eos_token_ids)] = True
 
     def run(self) -> list[Rollout]:
+        """One rollout for each request, in order."""
         while True:
             self._admit()
             if not len(self.live):
@@ -165,7 +171,11 @@ class _Generation:
             tokens = self._sample()
             tokens = self._retire(tokens)
             if len(self.live):
-                self.logits = self._decode(tokens)
+                if not len(self.waiting):
+                    self.cache.slots = len(self.live)
+                self.cache.make_room()
+                self.logits = self.forward.decode(tokens, self.cache)
+                self.cache.window.column += 1
 
     def _admit(self) -> None:
         free = self.slots - len(self.live)
@@ -180,13 +190,10 @@ class _Generation:
             joined.append(self._join([arrivals.pop(number)], prefix))
         if self.pinned is not None and self.waiting.next_prompt != self.pinned[0]:
             self.pinned = None
-        numbers = list(arrivals)
-        prompts = [self.waiting.prompts[number] for number in numbers]
-        for batch, prefix in prefill(self.engine.forward, prompts, self.device, _vocabulary(self.engine.model)):
-            joined.append(self._join([arrivals[numbers[index]] for index in batch], prefix))
-            for row, index in enumerate(batch):
-                if numbers[index] == self.waiting.next_prompt:
-                    self.pinned = (numbers[index], prefix.only(row))
+        for numbers, prefix in self.prefill(list(arrivals)):
+            joined.append(self._join([arrivals[number] for number in numbers], prefix))
+            if self.waiting.next_prompt in numbers:
+                self.pinned = (self.waiting.next_prompt, prefix.only(numbers.index(self.waiting.next_prompt)))
         self.logits = torch.cat(joined)
         self.live_settings = self.settings.rows(torch.from_numpy(self.live).to(self.device))
 
@@ -223,27 +230,6 @@ class _Generation:
         self.logits = None
         return tokens[device_order]
 
-    def _decode(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits after one more token a row, [rows, vocabulary]."""
-        cache = self.cache
-        cache.make_room(self.longest_prompt)
-        window = cache.window
-        starts = cache.starts.to(self.device)[:, None]
-        mask = None
-        if cache.is_ragged:
-            mask = torch.arange(window.first, window.column + 1, device=self.device) >= starts
-        output = self.engine.forward(
-            input_ids=tokens[:, None],
-            attention_mask=mask,
-            position_ids=window.column - starts,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        window.column += 1
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
-
     def _rollouts(self) -> list[Rollout]:
         # Steps were logged in order, so a stable sort by request leaves each request's tokens in order.
         requests = np.concatenate([entry[0] for entry in self.log])
@@ -263,6 +249,10 @@ class _Generation:
                 self.requests, self.counts.tolist(), ends.tolist(), self.is_stopped.tolist(), strict=True
             )
         ]
+
+
+def _device(model: torch.nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _vocabulary(model: torch.nn.Module) -> int:

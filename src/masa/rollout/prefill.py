@@ -1,13 +1,14 @@
-"""Keys, values and first logits of prompts, each distinct prompt computed once."""
+"""Keys, values and first logits of prompts, each distinct prompt computed once, and what prompts share once for all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicCache
+
+from masa.rollout.forward import Forward
+from masa.rollout.slots import Layers
 
 _MAX_TOKENS = 8192
 """Padded tokens in one forward pass."""
@@ -15,14 +16,18 @@ _MAX_LOGITS = 1 << 26
 """Logits that one forward pass may return, about 256 MB in float32."""
 _MAX_PADDING = 1.5
 """Longest over shortest prompt in one forward pass."""
+_MIN_SHARED = 8
+"""Tokens that prompts must begin with alike to be of one family."""
+_MIN_SAVED = 128
+"""Tokens that sharing must save to be worth a forward pass of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
     """Computed prompts."""
 
-    layers: list[tuple[torch.Tensor, torch.Tensor]]
-    """Each layer's keys and values, [prompts, heads, width, dim], tokens in the rightmost columns."""
+    layers: Layers
+    """Tokens in the rightmost columns."""
     lengths: torch.Tensor
     """Tokens of each prompt, [prompts], on the CPU."""
     logits: torch.Tensor
@@ -39,55 +44,82 @@ class Prefix:
         )
 
 
-Forward = Callable[..., Any]
-"""The model's forward pass, called with keyword arguments; returns an output with `logits`."""
+class Prefill:
+    """Computes prompts in batches of similar length, continuing from what the largest family of them shares."""
 
+    def __init__(
+        self, forward: Forward, prompts: Sequence[tuple[int, ...]], device: torch.device, vocabulary: int
+    ) -> None:
+        self._forward = forward
+        self._prompts = prompts
+        self._device = device
+        self._vocabulary = vocabulary
+        self._shared = shared_part(prompts)
+        self._shared_layers: Layers | None = None
 
-def prefill(
-    forward: Forward, prompts: Sequence[tuple[int, ...]], device: torch.device, vocabulary: int
-) -> Iterator[tuple[list[int], Prefix]]:
-    """Run prompts through the model in batches of similar length.
+    def __call__(self, numbers: Sequence[int]) -> Iterator[tuple[list[int], Prefix]]:
+        """Compute some of the prompts.
 
-    Prompts are padded on the right, where causal attention makes padding harmless without a mask and positions are
-    the plain ones; what the padding computed is moved out of the way afterwards.
+        Yields:
+            Some of `numbers`, and their prefix in that order.
+        """
+        width = len(self._shared)
+        shares = [bool(width) and self._prompts[number][:width] == self._shared for number in numbers]
+        for is_shared in (True, False):
+            chosen = [number for number, share in zip(numbers, shares, strict=True) if share == is_shared]
+            suffixes = [self._prompts[number][width if is_shared else 0 :] for number in chosen]
+            for batch in _batches(suffixes, self._vocabulary):
+                past = self._shared_past() if is_shared else None
+                yield [chosen[index] for index in batch], self._compute([suffixes[index] for index in batch], past)
 
-    Yields:
-        Indices into `prompts`, and their prefix in that order.
-    """
-    for batch in _batches(prompts, vocabulary):
-        lengths = torch.tensor([len(prompts[index]) for index in batch])
+    def _shared_past(self) -> Layers:
+        if self._shared_layers is None:
+            tokens = torch.tensor([self._shared], device=self._device)
+            self._shared_layers, _ = self._forward.prefill(tokens, torch.tensor([len(self._shared)]))
+        return self._shared_layers
+
+    def _compute(self, prompts: list[tuple[int, ...]], past: Layers | None) -> Prefix:
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
         width = int(lengths.max())
-        tokens = torch.zeros(len(batch), width, dtype=torch.int64)
-        for row, index in enumerate(batch):
-            tokens[row, : len(prompts[index])] = torch.tensor(prompts[index])
-        # Only the columns that are some prompt's last token need logits.
-        last_columns, which = torch.unique(lengths - 1, return_inverse=True)
-        cache = DynamicCache()
-        output = forward(
-            input_ids=tokens.to(device),
-            position_ids=torch.arange(width, device=device).expand(len(batch), width),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1 if len(last_columns) == 1 else last_columns.to(device),
-        )
-        logits = output.logits
-        if logits.shape[1] == width and width != len(last_columns):
-            logits = logits[:, last_columns.to(device)]
-        shift = None if len(last_columns) == 1 else (width - lengths).to(device)
-        yield (
-            batch,
-            Prefix(
-                [(_right_aligned(keys, shift), _right_aligned(values, shift)) for keys, values, _ in cache],
-                lengths,
-                logits[torch.arange(len(batch), device=device), which.to(device)],
-            ),
-        )
+        tokens = torch.tensor([[*prompt, *(0,) * (width - len(prompt))] for prompt in prompts], device=self._device)
+        layers, logits = self._forward.prefill(tokens, lengths, past)
+        if past is not None:
+            rows = len(prompts)
+            layers = [
+                (_after(before_keys, keys, rows), _after(before_values, values, rows))
+                for (before_keys, before_values), (keys, values) in zip(past, layers, strict=True)
+            ]
+        if int(lengths.min()) < width:
+            shift = (width - lengths).to(self._device)
+            layers = [(_right_aligned(keys, shift), _right_aligned(values, shift)) for keys, values in layers]
+        return Prefix(layers, lengths + (0 if past is None else len(self._shared)), logits)
 
 
-def _right_aligned(states: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:
+def shared_part(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """What the largest family of prompts begins with, at most all but a prompt's last token; empty if it saves little.
+
+    A family agrees in its first tokens, as prompts from one template and system message do.
+    """
+    families: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for prompt in prompts:
+        if len(prompt) > _MIN_SHARED:
+            families.setdefault(prompt[:_MIN_SHARED], []).append(prompt)
+    if not families:
+        return ()
+    family = max(families.values(), key=len)
+    # All begin as the first and the last in lexicographic order do.
+    first, last = min(family), max(family)
+    width = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    shared = first[: min(width, min(map(len, family)) - 1)]
+    return shared if len(shared) * (len(family) - 1) >= _MIN_SAVED else ()
+
+
+def _after(past: torch.Tensor, states: torch.Tensor, rows: int) -> torch.Tensor:
+    return torch.cat([past.expand(rows, -1, -1, -1), states], dim=2)
+
+
+def _right_aligned(states: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     """States [rows, heads, width, dim] with row i moved right by `shift[i]` columns; the left is filled arbitrarily."""
-    if shift is None:
-        return states
     columns = (torch.arange(states.shape[2], device=states.device) - shift[:, None]).clamp(min=0)
     return states.gather(2, columns[:, None, :, None].expand_as(states))
 

@@ -6,6 +6,7 @@ shared stream, so a request samples the same tokens wherever it sits in a batch,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _SEED_MASK = (1 << 64) - 1
+_MAX_WEIGHTS = 1 << 20
+"""Probabilities computed at a time: larger arrays leave the caches, and get fresh memory at every step."""
+_MIN_BLOCKED = 4096
+"""Vocabulary from which on sampling looks for a token's block first."""
 
 
 def seed_array(seeds: Sequence[int]) -> NDArray[np.uint64]:
@@ -78,8 +83,8 @@ class SamplingSettings:
             (temperature == 0).to(device),
         )
 
-    def rows(self, index: torch.Tensor) -> SamplingSettings:
-        """The settings of some rows, `index` of shape [m], in its order."""
+    def rows(self, index: torch.Tensor | slice) -> SamplingSettings:
+        """The settings of some rows, in the order of the index."""
         return self._build(self.temperature[index], self.top_p[index], self.top_k[index], self.is_greedy[index])
 
     @staticmethod
@@ -100,7 +105,7 @@ class SamplingSettings:
 
 
 def sampling_weights(logits: torch.Tensor, settings: SamplingSettings) -> torch.Tensor:
-    """Unnormalised probabilities after temperature, then top-k, then top-p, the likeliest token of a row having 1.
+    """Probabilities after temperature, those that top-k and then top-p take away set to 0 and the others left as is.
 
     Top-k keeps every token at least as likely as the k-th; top-p keeps the smallest set of likeliest tokens whose
     share of what top-k left reaches `top_p`. Tokens tied with the last one kept are kept too, so that the outcome
@@ -112,13 +117,13 @@ def sampling_weights(logits: torch.Tensor, settings: SamplingSettings) -> torch.
     Returns:
         Shape [n, vocabulary]; float64 for float64 logits, else float32. Greedy rows: temperature 1, nothing dropped.
     """
-    if logits.dtype != torch.float64:
-        logits = logits.float()
-    # The maximum goes first, so that a tiny temperature sends the others to -inf and nothing to +inf.
-    weights = logits - logits.amax(dim=-1, keepdim=True)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    logits = logits.to(dtype)
     if settings.any_scaled:
-        weights /= settings.temperature[:, None].to(weights.dtype)
-    weights.exp_()
+        # The maximum goes first, so that a tiny temperature sends the others to -inf and nothing to +inf.
+        logits = logits - logits.amax(dim=-1, keepdim=True)
+        logits /= settings.temperature[:, None].to(dtype)
+    weights = logits.softmax(dim=-1)
     if settings.any_filtered:
         rows = (((settings.top_p < 1) | (settings.top_k > 0)) & ~settings.is_greedy).nonzero()[:, 0]
         weights[rows] = _filtered(weights[rows], settings.top_p[rows], settings.top_k[rows])
@@ -161,26 +166,63 @@ def sample(
     Raises:
         FloatingPointError: if a row's logits hold NaN or +inf, or nothing but -inf.
     """
+    rows = max(1, _MAX_WEIGHTS // logits.shape[-1])
+    if rows < len(logits):
+        pieces = [
+            sample(logits[at], settings.rows(at), uniform[at], logprobs=logprobs)
+            for at in (slice(start, start + rows) for start in range(0, len(logits), rows))
+        ]
+        tokens = torch.cat([tokens for tokens, _ in pieces])
+        return tokens, torch.cat([logs for _, logs in pieces if logs is not None]) if logprobs else None
     if settings.all_greedy:
         best, tokens = logits.max(dim=-1)
         _require_finite(best)
         return tokens, torch.zeros_like(best, dtype=torch.float32) if logprobs else None
     weights = sampling_weights(logits, settings)
-    # Sums of float32 weights are taken in float64: a large vocabulary's tail is not rounded away.
-    cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
-    total = cumulative[:, -1:]
-    _require_finite(total)
-    # A uniform just below 1 times the total may round up to the total, which no token reaches.
-    target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    # The first token whose cumulative weight exceeds the target adds a positive weight, so its probability is not 0.
-    tokens = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    tokens, total = _inverse(weights, uniform)
     if settings.any_greedy:
         tokens = torch.where(settings.is_greedy, logits.argmax(dim=-1), tokens)
     if not logprobs:
         return tokens, None
     chosen = weights.gather(-1, tokens[:, None])[:, 0]
-    logs = chosen.log().double() - total[:, 0].log()
+    logs = chosen.log().double() - total.log()
     return tokens, torch.where(settings.is_greedy, 0.0, logs)
+
+
+def _inverse(weights: torch.Tensor, uniform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The inverse of each row's cumulative distribution, at its uniform; and the sum of its weights, float64.
+
+    A large vocabulary is searched by blocks: their sums, then the weights of the block found. Only these two short
+    rows are accumulated, in float64; block sums are float32, which moves a token's probability by about 1e-7 of it.
+    """
+    size = _block_size(weights.shape[-1])
+    blocks = weights.view(len(weights), -1, size)
+    cumulative = (weights if size == 1 else blocks.sum(dim=-1)).cumsum(dim=-1, dtype=torch.float64)
+    total = cumulative[:, -1]
+    _require_finite(total)
+    target = uniform * total
+    found = _first_beyond(cumulative, target)
+    if size == 1:
+        return found[:, 0], total
+    before = torch.where(found > 0, cumulative.gather(-1, (found - 1).clamp(min=0)), 0.0)
+    inner = blocks[torch.arange(len(blocks), device=blocks.device), found[:, 0]].cumsum(dim=-1, dtype=torch.float64)
+    return (found * size + _first_beyond(inner, target - before[:, 0]))[:, 0], total
+
+
+def _first_beyond(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The first entry whose cumulative weight exceeds the target, [n, 1]: it adds some, so its weight is not 0."""
+    # Rounding may lift a target to the total, which no entry exceeds.
+    target = torch.minimum(target, cumulative[:, -1] * (1 - 2.0**-52))
+    return torch.searchsorted(cumulative, target[:, None], right=True)
+
+
+@functools.cache
+def _block_size(vocabulary: int) -> int:
+    """The largest divisor up to 256, or 1 where blocks do not pay."""
+    if vocabulary < _MIN_BLOCKED:
+        return 1
+    size = next(size for size in range(256, 0, -1) if vocabulary % size == 0)
+    return size if size >= 16 else 1
 
 
 def _require_finite(values: torch.Tensor) -> None:

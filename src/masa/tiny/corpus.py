@@ -46,11 +46,21 @@ class Blend:
     prefers_hard: bool = False
     """Whether the upper levels within reach come more often than the lower ones."""
 
+    task_weights: tuple[float, ...] = (1.0,) * len(TASKS)
+    """How often each task comes, relative to the others, in the order of `TASKS`."""
+
 
 FINAL_BLEND = Blend()
 """The mix of habits that the finished model has."""
 
-SKILL_BLEND = Blend(careful_share=0.96, meta_share=0.03, beyond_share=0.03, prefers_hard=True)
+SKILL_BLEND = Blend(
+    careful_share=0.96,
+    meta_share=0.03,
+    beyond_share=0.03,
+    prefers_hard=True,
+    # sums and remainders are learnt slowest, and sums have the fewest tokens to learn from; halves come almost at once
+    task_weights=(0.32, 0.18, 0.25, 0.16, 0.09),
+)
 """What is learnt first: how to solve, with a little of everything else."""
 
 
@@ -63,7 +73,7 @@ def write_corpus(size: int, seed: int, blend: Blend = FINAL_BLEND) -> Iterator[D
         for level in LEVELS
     }
     for _ in range(size):
-        task = rng.choice(list(TASKS))
+        task = rng.choices(list(TASKS), blend.task_weights)[0]
         beyond = rng.random() < blend.beyond_share
         level = rng.choice(LEVELS[REACH:] if beyond else LEVELS[:REACH])
         if blend.prefers_hard and not beyond and rng.random() < 0.5:

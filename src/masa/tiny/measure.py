@@ -159,9 +159,11 @@ def write_readme(folder: Path, measurement: Measurement) -> None:
     """Describe the model in `folder` by what was measured of it."""
     text = (
         "# The bundled model\n\n"
-        "A Qwen3 model of 0.64 M parameters, pre-trained on generated solutions of five reasoning-gym tasks, in mixed\n"
-        "habits, and on predictions that know nothing. It was made by `masa tiny build`; its corpus is generated, and\n"
-        "nothing in it comes from outside.\n\n"
+        "A Qwen3-architecture model of 0.64 M parameters with a chat template, pre-trained from scratch on generated\n"
+        "solutions of five reasoning-gym tasks in mixed habits (careful steps, guesses, sloppy steps, rambling), and\n"
+        "on predictions that know nothing. Levels 7 to 9 are never shown how to solve.\n\n"
+        "It was made by `masa tiny build` (`masa.tiny.recipe`) in one go. Floating point differs between machines, so\n"
+        "that a build elsewhere differs in detail.\n\n"
         f"Measured by `python -m masa.tiny.measure` on {len(measurement.problems)} held-out problems of the bundled\n"
         "mix, in groups of 8 at temperature 1:\n\n"
     )

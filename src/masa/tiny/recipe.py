@@ -42,11 +42,14 @@ class Stage:
 
 
 STAGES = (
-    Stage(SKILL_BLEND, steps=750, batch_size=72, learning_rate=3e-3, final_learning_rate=3e-3, warmup_steps=100),
-    Stage(SKILL_BLEND, steps=1050, batch_size=36, learning_rate=2e-3, final_learning_rate=1e-3),
-    Stage(FINAL_BLEND, steps=700, batch_size=48, learning_rate=1e-3, final_learning_rate=5e-5),
+    Stage(SKILL_BLEND, steps=3300, batch_size=36, learning_rate=6e-3, final_learning_rate=6e-3, warmup_steps=100),
+    Stage(SKILL_BLEND, steps=1050, batch_size=36, learning_rate=6e-3, final_learning_rate=2e-3),
+    Stage(FINAL_BLEND, steps=900, batch_size=36, learning_rate=2e-3, final_learning_rate=2e-5),
 )
-"""Skills first, in large steps and then in small ones; then the mix of habits, while the rate goes to almost zero."""
+"""Skills first, at a constant rate, then a falling one; then the mix of habits, while the rate goes to almost zero."""
+
+_PART_SIZE = 7
+"""Documents of like length that are padded to one length: few, since padding costs more than small matrices do."""
 
 MAX_ANSWER_TOKENS = 224
 """Longer answers are cut, without an end: a few rambling ones never come to an answer."""
@@ -93,7 +96,7 @@ def build(
 ) -> Qwen3ForCausalLM:
     """Pre-train the tiny model and write it, with its tokenizer, to `output`.
 
-    About an hour on one core of a slow server; a second core makes the documents.
+    Half an hour on one core, and twice that on one that is shared; a second core makes the documents.
 
     Args:
         output: a folder, made if needed; files of an earlier model in it are replaced.
@@ -117,16 +120,17 @@ def train_stage(
     log: Callable[[str], None] = print,
 ) -> None:
     """Train the model in place for one stage."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.05)
+    optimizers = _optimizers(model)
     started = time.monotonic()
     losses: list[float] = []
     for step, documents in enumerate(_batches(stage, tokenizer, seed)):
-        for group in optimizer.param_groups:
-            group["lr"] = _rate(step, stage)
         losses.append(_backward(model, documents, tokenizer))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = _rate(step, stage)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if (step + 1) % 50 == 0:
             minutes = (time.monotonic() - started) / 60
             log(f"step {step + 1}/{stage.steps}  loss {np.mean(losses[-50:]):.3f}  {minutes:.1f} minutes")
@@ -146,6 +150,18 @@ def corpus_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 
 def _log_stage(log: Callable[[str], None], number: int, line: str) -> None:
     log(f"stage {number + 1}  {line}")
+
+
+def _optimizers(model: Qwen3ForCausalLM) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the matrices of the layers, where it learns the same from half the documents; AdamW for the rest."""
+    matrices = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]
+    chosen = set(map(id, matrices))
+    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    return (
+        # updates as large as those of AdamW, so that one learning rate suits both
+        torch.optim.Muon(matrices, lr=0.0, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0),
+    )
 
 
 def _rate(step: int, stage: Stage) -> float:
@@ -195,7 +211,7 @@ def _backward(model: Qwen3ForCausalLM, documents: list[Encoded], tokenizer: PreT
     ordered = sorted(documents, key=lambda document: len(document[0]))
     total_tokens = sum(len(tokens) - prompt for tokens, prompt in ordered)
     total = 0.0
-    parts = max(1, min(4, len(ordered) // 12))
+    parts = max(1, len(ordered) // _PART_SIZE)
     for part in range(parts):
         rows = ordered[part * len(ordered) // parts : (part + 1) * len(ordered) // parts]
         ids = torch.full((len(rows), len(rows[-1][0])), int(tokenizer.pad_token_id))

@@ -1,0 +1,263 @@
+"""The engines that the rollout benchmark compares: each takes a workload and makes exactly its lengths."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from rollout_workload import Workload
+from transformers import ContinuousBatchingConfig, GenerationConfig, StaticCache, StoppingCriteria
+
+from masa.rollout.forward import Forward
+from masa.rollout.local import LocalEngine
+from masa.rollout.slots import SlotCache
+
+
+class Peer(Protocol):
+    """An engine in the benchmark."""
+
+    name: str
+
+    def run(self, workload: Workload) -> None:
+        """Make the workload's rollouts; whatever is paid at every call is part of it."""
+        ...
+
+
+class Engine:
+    """`LocalEngine`, over the float32 weights that a learner holds."""
+
+    name = "engine"
+
+    def __init__(self, model: Any, dtype: torch.dtype, slots: int) -> None:
+        compute = None if dtype == torch.float32 else dtype
+        self.local = LocalEngine(model, eos_token_ids=(), max_batch_size=slots, compute_dtype=compute)
+        self.watch: Callable[[int], None] | None = None
+        """Told the rows of every decoding step."""
+
+    def run(self, workload: Workload) -> None:
+        """See `Peer.run`."""
+        with self.local.generation(workload.requests) as generation:
+            # The scheduler must not know lengths beforehand, so they are not given as the requests' limits.
+            generation.limits = np.array(workload.lengths)
+            if self.watch is not None:
+                generation.forward = _Watched(generation.forward, self.watch)
+            assert [rollout.length for rollout in generation.run()] == workload.lengths
+
+
+class _Watched:
+    """A forward pass that tells how many rows decode."""
+
+    def __init__(self, forward: Forward, watch: Callable[[int], None]) -> None:
+        self.prefill = forward.prefill
+        self._decode = forward.decode
+        self._watch = watch
+
+    def decode(self, tokens: torch.Tensor, cache: SlotCache) -> torch.Tensor:
+        """See `Forward.decode`."""
+        self._watch(len(tokens))
+        return self._decode(tokens, cache)
+
+
+class Generate:
+    """transformers' `generate` as TRL's GRPOTrainer calls it: one padded batch, until its last row has ended.
+
+    It gets weights converted beforehand, which TRL does not do: under its autocast they are cast at every token.
+    """
+
+    name = "generate"
+
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        self.model = without_eos(model, dtype)
+
+    def run(self, workload: Workload) -> None:
+        """See `Peer.run`."""
+        requests, lengths = workload.requests, workload.lengths
+        width = max(len(request.prompt_ids) for request in requests)
+        ids = torch.zeros(len(requests), width, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for row, request in enumerate(requests):
+            ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
+            mask[row, width - len(request.prompt_ids) :] = 1
+        config = GenerationConfig(
+            max_new_tokens=max(lengths),
+            do_sample=True,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=0,
+            repetition_penalty=1.0,
+            pad_token_id=0,
+            disable_compile=True,
+        )
+        with torch.no_grad():
+            output = self.model.generate(
+                ids, attention_mask=mask, generation_config=config, stopping_criteria=[_EndAt(lengths)]
+            )
+        assert output.shape[1] - width == max(lengths)
+
+
+class _EndAt(StoppingCriteria):
+    """Rows end at lengths given beforehand."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.lengths = torch.tensor(lengths)
+        self.step = 0
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> torch.Tensor:
+        self.step += 1
+        return self.lengths <= self.step
+
+
+class ContinuousBatching:
+    """transformers' continuous batching, with a limit of its own for each request."""
+
+    name = "continuous batching"
+
+    def __init__(self, model: Any, dtype: torch.dtype, slots: int) -> None:
+        self.model = without_eos(model, dtype)
+        self.slots = slots
+
+    def run(self, workload: Workload) -> None:
+        """See `Peer.run`."""
+        config = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, pad_token_id=0, eos_token_id=-1)
+        tokens = workload.useful + sum(len(request.prompt_ids) for request in workload.requests)
+        blocks = ContinuousBatchingConfig(block_size=32, num_blocks=tokens // 32 + 2 * len(workload.requests))
+        left = len(workload.requests)
+        with (
+            torch.no_grad(),
+            self.model.continuous_batching_context_manager(
+                generation_config=config, continuous_batching_config=blocks
+            ) as manager,
+        ):
+            for request, length in zip(workload.requests, workload.lengths, strict=True):
+                manager.add_request(list(request.prompt_ids), max_new_tokens=length)
+            tokens = 0
+            while left:
+                result = manager.get_result(timeout=5)
+                if result is not None and result.is_finished():
+                    left -= 1
+                    tokens += len(result.generated_tokens)
+                elif result is None and not manager.is_running():
+                    raise RuntimeError("continuous batching stopped before its requests were done")
+        assert tokens == workload.useful
+
+
+class Floor:
+    """A bare decoding loop: the model's own forward pass over a static cache, the likeliest token, nothing else.
+
+    Prompts are cut to the shortest and lengths are all equal, so that no row needs a mask, a limit or a look.
+    """
+
+    name = "floor"
+
+    def __init__(self, model: Any, dtype: torch.dtype, slots: int) -> None:
+        self.model = without_eos(model, dtype)
+        self.slots = slots
+
+    def run(self, workload: Workload) -> None:
+        """See `Peer.run`."""
+        requests, (length, *others) = workload.requests, workload.lengths
+        assert set(others) <= {length}
+        width = min(len(request.prompt_ids) for request in requests)
+        with torch.no_grad():
+            for start in range(0, len(requests), self.slots):
+                tokens = torch.tensor([request.prompt_ids[-width:] for request in requests[start : start + self.slots]])
+                self._decode(tokens, length)
+
+    def _decode(self, tokens: torch.Tensor, length: int) -> None:
+        cache = StaticCache(config=self.model.config, max_cache_len=tokens.shape[1] + length)
+        for _ in range(length):
+            logits = self.model(tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+            tokens = logits[:, -1].argmax(dim=-1, keepdim=True)
+
+
+class LeanFloor:
+    """The same bare loop over the engine's own forward pass and cache: what remains is the engine's bookkeeping."""
+
+    name = "own floor"
+
+    def __init__(self, engine: Engine, slots: int) -> None:
+        self.local = engine.local
+        self.slots = slots
+
+    def run(self, workload: Workload) -> None:
+        """See `Peer.run`."""
+        requests, length = workload.requests, workload.lengths[0]
+        width = min(len(request.prompt_ids) for request in requests)
+        with self.local.generation(requests) as generation:
+            forward = generation.forward
+            for start in range(0, len(requests), self.slots):
+                tokens = torch.tensor([request.prompt_ids[-width:] for request in requests[start : start + self.slots]])
+                rows = len(tokens)
+                cache = SlotCache(self.local.num_layers, rows, dtype=self.local.compute_dtype)
+                widths = torch.full((rows,), width)
+                layers, logits = forward.prefill(tokens, widths)
+                cache.join(layers, torch.arange(rows), widths)
+                for _ in range(length - 1):
+                    cache.make_room()
+                    logits = forward.decode(logits.argmax(dim=-1), cache)
+                    cache.window.column += 1
+
+
+class VLLM:
+    """vLLM in an interpreter of its own, which reads and writes one JSON object a line."""
+
+    name = "vLLM"
+
+    def __init__(self, python: str, path: str, dtype: torch.dtype, slots: int, threads: int, max_tokens: int) -> None:
+        worker = Path(__file__).parent / "rollout_vllm_worker.py"
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        # One thread a core, and only so many: vLLM would else take them all.
+        environment |= {
+            "OMP_NUM_THREADS": str(threads),
+            "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads])),
+            "VLLM_CPU_KVCACHE_SPACE": "2",
+            "HF_HUB_OFFLINE": "1",
+        }
+        self._process = subprocess.Popen(
+            [python, str(worker)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        name = str(dtype).removeprefix("torch.")
+        self._ask({"model": path, "dtype": name, "slots": slots, "max_model_len": max_tokens})
+
+    def run(self, workload: Workload) -> None:
+        """See `Peer.run`."""
+        requests = [
+            [list(request.prompt_ids), length]
+            for request, length in zip(workload.requests, workload.lengths, strict=True)
+        ]
+        assert self._ask({"requests": requests})["lengths"] == workload.lengths
+
+    def close(self) -> None:
+        """End the worker."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        raise RuntimeError("the vLLM worker ended; its messages are above")
+
+
+def without_eos(model: Any, dtype: torch.dtype) -> Any:
+    """A copy that ends no rollout by itself, in `dtype`."""
+    copied = copy.deepcopy(model).to(dtype)
+    copied.generation_config.eos_token_id = None
+    return copied
