@@ -6,7 +6,8 @@ First both learn from the same rollouts: their losses and gradients are compared
 looked for, and the update alone is timed. Then both train in earnest, one step each in turn, on the same problems in
 the same order; rollouts end where the policy ends them. A step lasts from its first micro-batch to the next step's
 first: generation, scoring, update, optimizer, logs. The first step of each is left out, and the ratio is taken pair by
-pair, since a shared machine changes speed.
+pair, since a shared machine changes speed; CPU seconds, which do not count the time others have the core, tell how far
+they disturbed.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ def whole_steps(trainers: Trainers, micro_batch: int) -> dict[str, Any]:
     tokens = {name: mean_length(trainer) for name, trainer in both.items()}
     return {
         "seconds": {
-            name: {part: statistics.median(step[part] for step in rows) for part in (*PARTS, "step")}
+            name: {part: statistics.median(step[part] for step in rows) for part in (*PARTS, "step", "cpu")}
             for name, rows in steps.items()
         },
         "tokens": tokens,
@@ -195,7 +196,7 @@ def whole_steps(trainers: Trainers, micro_batch: int) -> dict[str, Any]:
         "ratio": ratio(*([step["step"] for step in steps[name]] for name in ("trl", "ours"))),
         "ratio_parts": {
             part: ratio(*([step[part] for step in steps[name]] for name in ("trl", "ours")))["median"]
-            for part in ("generate", "update")
+            for part in ("generate", "update", "cpu")
         },
         "steps": steps,
     }

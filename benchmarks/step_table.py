@@ -29,6 +29,7 @@ def describe(result: dict[str, Any]) -> str:
         f"| update | {theirs['update']:.3f} | {ours['update']:.3f} | {steps['ratio_parts']['update']:.2f} |",
         f"| **step** | {theirs['step']:.3f} | {ours['step']:.3f} | **{steps['ratio']['median']:.2f}** "
         f"({steps['ratio']['lowest']:.2f} to {steps['ratio']['highest']:.2f}) |",
+        f"| step, CPU seconds | {theirs['cpu']:.3f} | {ours['cpu']:.3f} | {steps['ratio_parts']['cpu']:.2f} |",
         f"| step, per 1,000 tokens rolled out | {per_token['trl']:.3f} | {per_token['ours']:.3f} | "
         f"{per_token['trl'] / per_token['ours']:.2f} |",
         "",
