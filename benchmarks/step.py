@@ -6,7 +6,8 @@ First both learn from the same rollouts: their losses and gradients are compared
 looked for, and the update alone is timed. Then both train in earnest, one step each in turn, on the same problems in
 the same order; rollouts end where the policy ends them. A step lasts from its first micro-batch to the next step's
 first: generation, scoring, update, optimizer, logs. The first step of each is left out, and the ratio is taken pair by
-pair, since a shared machine changes speed.
+pair, since a shared machine changes speed; CPU seconds, which do not count the time others have the core, tell how far
+they disturbed.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import processor, versions
+from rollout_report import machine
 from same_rollouts import ratio, update_on_same_rollouts
-from step_table import describe
+from step_table import table, write_markdown
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from transformers.utils import logging as transformers_logging
 from trl import GRPOConfig, GRPOTrainer
@@ -184,7 +185,7 @@ def whole_steps(trainers: Trainers, micro_batch: int) -> dict[str, Any]:
     tokens = {name: mean_length(trainer) for name, trainer in both.items()}
     return {
         "seconds": {
-            name: {part: statistics.median(step[part] for step in rows) for part in (*PARTS, "step")}
+            name: {part: statistics.median(step[part] for step in rows) for part in (*PARTS, "step", "cpu")}
             for name, rows in steps.items()
         },
         "tokens": tokens,
@@ -195,7 +196,7 @@ def whole_steps(trainers: Trainers, micro_batch: int) -> dict[str, Any]:
         "ratio": ratio(*([step["step"] for step in steps[name]] for name in ("trl", "ours"))),
         "ratio_parts": {
             part: ratio(*([step[part] for step in steps[name]] for name in ("trl", "ours")))["median"]
-            for part in ("generate", "update")
+            for part in ("generate", "update", "cpu")
         },
         "steps": steps,
     }
@@ -220,6 +221,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--lora", action="store_true", help="train adapters alone")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
+    parser.add_argument("--results", type=Path, help="folder to write a dated Markdown file into")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     transformers_logging.set_verbosity_error()
@@ -234,9 +236,7 @@ def main() -> None:
     result = {
         "case": options.case,
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": processor(),
-        "threads": options.threads,
-        "versions": versions("torch", "transformers", "trl"),
+        "machine": machine(options.threads),
         "precision": "bfloat16 autocast" if options.bf16 else "float32",
         "parameters": "adapters (LoRA, r = 16)" if options.lora else "all weights",
         "batch": f"{case.problems} problems x {case.group} rollouts of at most {case.max_tokens} tokens, "
@@ -245,7 +245,9 @@ def main() -> None:
         "same_rollouts": same,
         "steps": steps,
     }
-    print(json.dumps(result) if options.json else describe(result))
+    print(json.dumps(result) if options.json else table(result))
+    if options.results is not None:
+        print(f"written: {write_markdown(result, options.results)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from same_rollouts import OURS, TRL
 
 
-def describe(result: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
     """The result as a section of Markdown."""
     same, steps = result["same_rollouts"], result["steps"]
     theirs, ours = steps["seconds"]["trl"], steps["seconds"]["ours"]
     per_token = steps["seconds_per_1000_tokens"]
     rounding = same["distance_from_float32"]
     far = f" (from TRL's in float32: TRL {rounding[TRL]:.1e}, MASA {rounding[OURS]:.1e})" if rounding else ""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
     lines = [
-        f"## {result['case']}, {result['precision']}, {result['parameters']}",
+        f"### {result['case']}, {result['precision']}, {result['parameters']}",
         "",
-        f"{result['date']}. {result['machine']}; {result['threads']} thread(s). {result['versions']}.",
+        f"{result['machine']}; {versions}.",
         f"{result['batch']}. TRL's micro-batches: {same['micro_batch']} rows, the fastest of "
         + ", ".join(f"{size} ({seconds:.2f} s)" for size, seconds in same["micro_batch_seconds"].items())
         + " for one update.",
@@ -29,6 +32,7 @@ def describe(result: dict[str, Any]) -> str:
         f"| update | {theirs['update']:.3f} | {ours['update']:.3f} | {steps['ratio_parts']['update']:.2f} |",
         f"| **step** | {theirs['step']:.3f} | {ours['step']:.3f} | **{steps['ratio']['median']:.2f}** "
         f"({steps['ratio']['lowest']:.2f} to {steps['ratio']['highest']:.2f}) |",
+        f"| step, CPU seconds | {theirs['cpu']:.3f} | {ours['cpu']:.3f} | {steps['ratio_parts']['cpu']:.2f} |",
         f"| step, per 1,000 tokens rolled out | {per_token['trl']:.3f} | {per_token['ours']:.3f} | "
         f"{per_token['trl'] / per_token['ours']:.2f} |",
         "",
@@ -46,3 +50,12 @@ def describe(result: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def write_markdown(result: dict[str, Any], folder: Path) -> Path:
+    """Add the table to the day's file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{result['date']}-step.md"
+    before = file.read_text(encoding="utf-8") if file.exists() else "# A whole training step\n"
+    file.write_text(f"{before}\n{table(result)}\n", encoding="utf-8")
+    return file

@@ -52,22 +52,24 @@ class StepClock(TrainerCallback):
         self.spent = dict.fromkeys(PARTS[:2], 0.0)
         """Seconds of the current step, filled in by `spending`."""
         self.steps: list[dict[str, float]] = []
-        self._start: float | None = None
+        self._start: tuple[float, float] | None = None
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         if self._start is not None:
             self._close()
             self._turns.pass_on(self._name)
             self._turns.take(self._name)
-        self._start = time.perf_counter()
+        # Only one trainer works at a time, so the process's CPU time is its own.
+        self._start = time.perf_counter(), time.process_time()
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self._close()
 
     def _close(self) -> None:
         assert self._start is not None
-        total = time.perf_counter() - self._start
-        self.steps.append(self.spent | {"update": total - sum(self.spent.values()), "step": total})
+        start, cpu_start = self._start
+        total, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+        self.steps.append(self.spent | {"update": total - sum(self.spent.values()), "step": total, "cpu": cpu})
         self.spent = dict.fromkeys(PARTS[:2], 0.0)
         print(f"  {self._name}: { ({part: round(x, 3) for part, x in self.steps[-1].items()}) }", file=sys.stderr)
 

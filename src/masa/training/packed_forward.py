@@ -16,8 +16,7 @@ from masa.training.packing import lay_out, packed_attention
 
 Scores = tuple[Tensor, Tensor | None, Tensor | None]
 """What TRL's forward returns: log-probabilities and entropies [rows, completion width], and an auxiliary loss."""
-_AGREEMENT = {torch.float32: 1e-3}
-_LOOSE_AGREEMENT = 0.1
+_AGREEMENT, _AGREEMENT_IN_HALF_PRECISION = 1e-3, 0.1
 """Mean difference in log-probability, in nats, up to which two ways to compute it are the same but for rounding."""
 
 
@@ -61,6 +60,8 @@ class PackedForward:
         self, input_ids: Tensor, attention_mask: Tensor, completion_width: int, own: Callable[[], Scores]
     ) -> Scores:
         """Scores of a batch as TRL pads it, [rows, prompt width + completion width]; `own` is TRL's way."""
+        if not attention_mask[:, -completion_width:].any():
+            return own()
         if self.is_on and not self._is_checked:
             self._check(input_ids, attention_mask, completion_width, own)
         return self._scores(input_ids, attention_mask, completion_width) if self.is_on else own()
@@ -87,15 +88,15 @@ class PackedForward:
         expected = own()[0]
         try:
             log_probs = self._scores(input_ids, attention_mask, completion_width)[0]
-        except (NotImplementedError, TypeError) as error:
-            self._give_up(str(error))
+        except Exception as error:  # whatever a model cannot do this way, TRL's own way is there
+            self._give_up(f"{type(error).__name__}: {error}")
             return
         is_scored = attention_mask[:, -completion_width:].bool()
         difference = (log_probs - expected)[is_scored].abs().mean().item()
         with self._autocast():
-            is_low = torch.is_autocast_enabled(input_ids.device.type)
-        dtype = torch.bfloat16 if is_low else next(self._model.parameters()).dtype
-        if not difference <= _AGREEMENT.get(dtype, _LOOSE_AGREEMENT):
+            is_half = torch.is_autocast_enabled(input_ids.device.type)
+        is_half |= next(self._model.parameters()).dtype.itemsize < 4
+        if not difference <= (_AGREEMENT_IN_HALF_PRECISION if is_half else _AGREEMENT):
             self._give_up(f"log-probabilities differ by {difference:.2g} nats")
 
     def _give_up(self, reason: str) -> None:

@@ -190,12 +190,14 @@ def _attend(
     spread = [torch.split(_spread(x[0].transpose(0, 1).flatten(1), masa_layout), sizes) for x in (query, key, value)]
     results = []
     for shape, *rows in zip(masa_layout.parts, *spread, strict=True):
-        q, k, v = (x.view(*shape, -1, query.size(-1)).transpose(1, 2) for x in rows)
+        q, k, v = (
+            x.view(*shape, -1, head.size(-1)).transpose(1, 2) for x, head in zip(rows, (query, key, value), strict=True)
+        )
         attended = nn.functional.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=scaling, enable_gqa=q.size(1) != k.size(1)
         )
         results.append(attended.transpose(1, 2).flatten(2).flatten(0, 1))
-    return _collect(torch.cat(results), masa_layout).view(1, -1, query.size(1), query.size(3)), None
+    return _collect(torch.cat(results), masa_layout).view(1, -1, query.size(1), value.size(3)), None
 
 
 AttentionInterface.register(ATTENTION, _attend)
