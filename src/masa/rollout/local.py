@@ -19,9 +19,6 @@ from masa.rollout.sampling import SamplingSettings, sample, seed_array, uniforms
 from masa.rollout.schedule import Waiting
 from masa.rollout.slots import SlotCache, attention_layers
 
-_JOIN_SHARE = 16
-"""Waiting requests start once this part of the slots is free: few prompts take almost as long as many."""
-
 
 class LocalEngine:
     """An `Engine` over a model in this process, sharing its weights with whoever trains it.
@@ -174,7 +171,7 @@ class Generation:
 
     def _admit(self) -> None:
         free = self.slots - len(self.live)
-        if not len(self.waiting) or free < min(max(1, self.slots // _JOIN_SHARE), len(self.waiting)):
+        if not free or not len(self.waiting):
             return
         arrivals: dict[int, list[int]] = {}
         for arrival in self.waiting.take(free):
