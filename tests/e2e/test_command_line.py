@@ -104,7 +104,7 @@ def test_own_data_and_own_reward(tmp_path: Path) -> None:
     done = masa("train", "run.yaml", "--reward", "rewards:short", "--set", "show_completions_every=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     row = json.loads((tmp_path / "runs/masa/metrics.jsonl").read_text())
-    assert "reward/short" in row
+    assert "reward_function/short" in row
     assert "solution (reward" in done.stderr
 
 

@@ -48,7 +48,7 @@ def _metrics(step: int, is_predictive: bool, draw: random.Random, ledger: Ledger
         "reward/notion": 0.15 + 0.1 * learned + draw.gauss(0, 0.02),
         "groups/live_share": live,
         "groups/zero_variance_share": 1 - live,
-        "awareness/spearman_pass_rate": 0.7 * learned + draw.gauss(0, 0.03),
+        "awareness/pass_rate_spearman": 0.7 * learned + draw.gauss(0, 0.03),
         "awareness/length_spearman": 0.6 * learned + draw.gauss(0, 0.03),
         "awareness/brier": 0.3 - 0.15 * learned,
         "awareness/ece": 0.25 - 0.15 * learned,
@@ -69,7 +69,7 @@ def _metrics(step: int, is_predictive: bool, draw: random.Random, ledger: Ledger
         "loss": draw.gauss(0, 0.02) if step != 7 else math.nan,
         "grad_norm": 0.5 + abs(draw.gauss(0, 0.1)),
         "learning_rate": 1e-4 * (1 - step / STEPS),
-        "entropy": 0.6 - 0.2 * learned,
+        "entropy/live": 0.6 - 0.2 * learned,
         "time/step": 3.2,
     }
     if is_predictive:
@@ -78,7 +78,7 @@ def _metrics(step: int, is_predictive: bool, draw: random.Random, ledger: Ledger
             "gate/precision": 0.8 + 0.1 * learned,
             "gate/recall": 0.5 + 0.1 * learned,
             "gate/base_rate": 0.55,
-            "cutoff/cut_share": 0.05,
+            "cutoff/share": 0.05,
             "cutoff/false_cut_rate": 0.01,
         }
     return metrics
@@ -127,7 +127,7 @@ def _evaluation(step: int, draw: random.Random) -> dict[str, Any]:
         "problems": 240,
         "samples_per_problem": 4,
         "awareness/pass_rate_spearman": 0.02 + 0.6 * learned,
-        "spearman_length": -0.05 + 0.6 * learned,
+        "length_spearman": -0.05 + 0.6 * learned,
         "brier": 0.3 - 0.1 * learned,
         "by_task": cells,
         "points": points,

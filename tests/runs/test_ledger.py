@@ -34,11 +34,8 @@ def test_state_survives_json() -> None:
     assert ledger.seconds["rollout"] == 2.5
 
 
-def test_metrics_are_named() -> None:
-    metrics = filled().metrics("ledger/")
-    assert metrics["ledger/meta_tokens"] == 200
-    assert metrics["ledger/net_saved_tokens"] == pytest.approx(230.5)
-    assert metrics["time/total_rollout"] == 2.5
+def test_net_saving_is_what_was_saved_less_the_predictions() -> None:
+    assert filled().net_saved_tokens == pytest.approx(230.5)
 
 
 def test_wrong_amounts_are_refused() -> None:

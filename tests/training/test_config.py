@@ -30,7 +30,7 @@ def config(tmp_path: Any, **changed: Any) -> MASAConfig:
 def test_presets_are_the_papers_table(
     tmp_path: Any, preset: str, meta: int, k: Any, gate: str, factor: float | None, expert: bool, hints: bool
 ) -> None:
-    args = config(tmp_path, preset=preset, num_generations=8)
+    args = config(tmp_path, preset=preset, num_generations=8, problems_per_step=8)
     assert (args.num_meta_generations, args.parallel_steps, args.gate) == (meta, k, gate)
     assert (args.expert_sft, args.hints) == (expert, hints)
     assert args.cutoff is (factor is not None)
@@ -41,7 +41,13 @@ def test_presets_are_the_papers_table(
 
 def test_a_users_value_wins_over_the_preset_inherited_fields_included(tmp_path: Any) -> None:
     args = config(
-        tmp_path, preset="masa-efficient", epsilon_high=0.5, hints=False, parallel_steps=7, num_meta_generations=2
+        tmp_path,
+        preset="masa-efficient",
+        problems_per_step=4,
+        epsilon_high=0.5,
+        hints=False,
+        parallel_steps=7,
+        num_meta_generations=2,
     )
     assert (args.epsilon_high, args.hints, args.parallel_steps, args.num_meta_generations) == (0.5, False, 7, 2)
 
@@ -50,6 +56,12 @@ def test_a_users_value_wins_over_the_preset_inherited_fields_included(tmp_path: 
     ("changed", "word"),
     [
         ({"preset": "masa-eficient"}, "masa-efficient"),
+        ({"preset": "masa-efficient"}, "the gate could never act"),
+        ({"problems_per_step": 4, "per_device_train_batch_size": 2}, "leave per_device_train_batch_size unset"),
+        ({"warm_start": -1}, "warm_start is -1"),
+        ({"max_meta_length": 0}, "max_meta_length is 0"),
+        ({"expert_learning_rate": 0.0}, "expert_learning_rate is 0"),
+        ({"top_k": -1}, "top_k is -1"),
         ({"num_generations": 1}, "at least 2 solution rollouts"),
         ({"num_meta_generations": 1}, "at least 2"),
         ({"preset": "grpo", "cutoff": True, "parallel_steps": 1}, "cutoff is True but num_meta_generations is 0"),
@@ -105,7 +117,12 @@ def test_resolved_settings_build_the_same_config_again(tmp_path: Any, preset: st
     first = config(tmp_path, preset=preset, problems_per_step=4)
     plain = first.resolved()
     assert all(value is None or isinstance(value, (str, int, float, bool, list, dict)) for value in plain.values())
-    assert {plain["num_meta_generations"], plain["gate"]} == {first.num_meta_generations, first.gate}
+    again = MASAConfig.from_dict(plain)
+    assert again.resolved() == plain
+    assert (again.gradient_accumulation_steps, again.generation_batch_size) == (
+        first.gradient_accumulation_steps,
+        first.generation_batch_size,
+    )
 
 
 @pytest.mark.parametrize("is_fast", [True, False])

@@ -27,7 +27,7 @@ def test_the_longer_of_both_prompts_decides(make_trainer: MakeTrainer) -> None:
     assert kept == [key for key, size in enumerate(meta) if size <= limit]
     assert 0 < len(kept) < 12
     assert len(make_trainer(preset="grpo", max_prompt_length=max(solution)).problem_keys) == 12
-    with pytest.raises(UserError, match="no problem's prompts fit max_prompt_length 3"):
+    with pytest.raises(UserError, match="no prompt of the training set fits max_prompt_length 3"):
         make_trainer(max_prompt_length=3)
 
 

@@ -29,7 +29,7 @@ def test_reward_functions_may_log_as_under_trl(make_trainer: MakeTrainer) -> Non
     trainer.train()
     steps = RunFolder.open(trainer.args.output_dir).read_metrics()
     logged = [entry["even_share"] for entry in trainer.state.log_history if "even_share" in entry]
-    assert logged == pytest.approx([step["reward/reward"] for step in steps])
+    assert logged == pytest.approx([step["reward_function/reward"] for step in steps])
     tables = sorted((Path(trainer.args.output_dir) / "completions").glob("*.parquet"))
     table = Dataset.from_parquet(str(tables[-1]))
     assert {"prompt", "completion", "reward", "length", "advantage"} <= set(table.column_names)

@@ -79,7 +79,7 @@ def test_every_metric_is_documented_with_its_formula(make_trainer: MakeTrainer) 
     trainer.train()
     names = {name for row in folder(trainer).read_metrics() for name in row} - {"step"}
     page = Path(__file__).parents[2].joinpath("docs/metrics.md").read_text(encoding="utf-8")
-    documented = set(re.findall(r"`([a-z_0-9/]+)`", page)) | {"reward/parity_of_length"}
+    documented = set(re.findall(r"`([a-z_0-9/]+)`", page)) | {"reward_function/parity_of_length"}
     missing = {name for name in names if name not in documented and not name.endswith(("_low", "_high"))}
     assert not missing
 
@@ -215,9 +215,9 @@ def test_several_reward_functions_need_a_name_for_what_is_correct(make_trainer: 
     trainer = make_trainer([parity_of_length, brevity], **EFFICIENT, correctness="parity_of_length")
     trainer.train()
     row = folder(trainer).read_metrics()[-1]
-    assert row["reward/brevity"] == 0.25
-    assert row["reward/solution"] == pytest.approx(row["reward/parity_of_length"] + 0.25)
-    assert row["pass_rate"] == pytest.approx(row["reward/parity_of_length"])
+    assert row["reward_function/brevity"] == 0.25
+    assert row["reward/solution"] == pytest.approx(row["reward_function/parity_of_length"] + 0.25)
+    assert row["pass_rate"] == pytest.approx(row["reward_function/parity_of_length"])
 
 
 def test_rollouts_without_a_reward_are_left_out_of_group_and_outcome(make_trainer: MakeTrainer) -> None:

@@ -16,7 +16,7 @@ MAX_NOTIONS: Final = 64
 MAX_NOTION_CHARACTERS: Final = 200
 """A longer notion is a sentence, not a concept; it is cut here."""
 
-_NOTION_KEY = re.compile(r"(?:[a-z]+_)?notions?")
+_NOTION_KEY = re.compile(r"(?:[a-z]+_)*notions?")
 
 
 def find_prediction(text: str, *, notion_key: str | None = None) -> FoundObject | None:

@@ -22,7 +22,7 @@ DEFAULT_NOTION_KEY = "math_notion"
 
 _PLACEHOLDERS = ("problem", "min_length", "max_length")
 _PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
-_NOTION_KEY = re.compile(r"\b[a-z]+_notions?\b")
+_NOTION_KEY = re.compile(r"\b[a-z]+(?:_[a-z]+)*_notions?\b")
 
 
 @dataclass(frozen=True, slots=True)

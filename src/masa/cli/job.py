@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from masa.checks import wrong_types
 from masa.errors import UserError, unknown_key_message
 from masa.runs import RUN_KEY
 from masa.training.config import MASAConfig
@@ -143,6 +144,7 @@ def _build(values: dict[str, Any], where: str, assigned: Set[str] = frozenset())
         places = {key: "--set" if key in assigned else where for key in unknown}
         raise UserError("; ".join(unknown_key_message("setting", key, known, where=places[key]) for key in unknown))
     own = {key: values.pop(key) for key in _OWN_KEYS if key in values}
+    _refuse_wrong_types(own, Job, where)
     if "data" not in own:
         raise UserError(f"{where}: no data; give --data or a `data` key")
     if "output" in own:
@@ -154,6 +156,8 @@ def _build(values: dict[str, Any], where: str, assigned: Set[str] = frozenset())
         if values.get(name) is False:
             values[name] = "no"  # which is what YAML 1.1 read as false
     prompt = own.get("prompt", "{problem}")
+    if prompt != "{problem}":  # what the problem is, as against what is asked of a solver
+        values.setdefault("problem_column", "problem")
     if "{problem}" not in prompt:
         raise UserError(f"{where}: prompt must contain {{problem}}, got {prompt!r}")
     return Job(
@@ -180,6 +184,10 @@ def _heldout(value: Any, where: str) -> HeldOutSettings:
     for key in settings:
         if key not in known:
             raise UserError(unknown_key_message("setting of heldout", key, known, where=where))
+    _refuse_wrong_types({key: settings[key] for key in settings if key != "data"}, HeldOutSettings, "heldout")
+    for name, least in (("solutions", 1), ("predictions", 0), ("every", 0)):
+        if settings.get(name, least) < least:
+            raise UserError(f"heldout.{name} is {settings[name]}: it must be at least {least}")
     return HeldOutSettings(**settings | {"data": _sources(settings.get("data", []), "heldout.data")})
 
 
@@ -197,7 +205,13 @@ def _source(item: Any, name: str) -> DataSource:
     for key in item:
         if key not in known:
             raise UserError(unknown_key_message(f"setting of {name}", str(key), known))
+    _refuse_wrong_types(item, DataSource, name)
     return DataSource(**item)
+
+
+def _refuse_wrong_types(values: Mapping[str, Any], owner: type, where: str) -> None:
+    if wrong := wrong_types(values, owner):
+        raise UserError(f"{where}: {'; '.join(wrong)}")
 
 
 def _set_fields(source: DataSource) -> dict[str, Any]:

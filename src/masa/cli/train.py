@@ -37,7 +37,7 @@ def run(job: Job, *, resume: bool = False) -> Path:
     Raises:
         UserError: on anything the user can mend, before training where it can be known by then.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)  # brackets in paths and texts are theirs
     _check_launcher()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -55,6 +55,10 @@ def run(job: Job, *, resume: bool = False) -> Path:
         may_differ=checkpoint.MAY_DIFFER,
     )
     last = checkpoint.latest(folder.path) if resume else None
+    if resume and last is None and folder.last_step():
+        raise UserError(
+            f"{folder.path} holds {folder.last_step()} steps but no checkpoint to resume from: name another output"
+        )
     model, tokenizer = _load_model(model_path)
     try:
         trainer = MASATrainer(
@@ -69,6 +73,11 @@ def run(job: Job, *, resume: bool = False) -> Path:
         raise
     except ValueError as error:  # what TRL, transformers and PEFT say of settings they refuse
         raise UserError(f"settings: {error}") from error
+    if not trainer.serves_own_experience:
+        raise UserError(
+            f"masa train does not serve {', '.join(trainer.unserved)}: leave it out, or use MASATrainer from Python, "
+            "where preset 'grpo' keeps TRL's own path"
+        )
     trainer.run = folder
     trainer.remove_callback(PrinterCallback)
     progress = Progress(console, total=trainer.args.max_steps, output=folder.path)
@@ -177,8 +186,10 @@ def _load_reward(name: str) -> Reward:
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"--reward {name}: {error}; run masa where the module is, or install it") from None
+    except Exception as error:  # whatever the module does when it is run
+        raise UserError(
+            f"--reward {name}: {type(error).__name__}: {error}; run masa where the module is, or mend it"
+        ) from error
     finally:
         sys.path.pop(0)
     reward = getattr(module, function_name, None)
@@ -193,13 +204,12 @@ def _evaluator(
     """Measures the held-out problems after a step and writes the result to the run folder."""
     if not problems:
         return lambda _: None
-    if not trainer.serves_own_experience:
-        raise UserError("held-out evaluation needs MASA's own generation: leave out heldout, or what only TRL serves")
     dataset = _dataset(problems, job)
 
+    prompts = trainer.prompts.without_cache()
     heldout = HeldOut(
-        rows=list(dataset),
-        prompts=trainer.prompts.without_cache(),
+        rows=[dataset[key] for key in trainer.limits.usable_keys(dataset, prompts, where="the held-out data")],
+        prompts=prompts,
         requests=trainer.args.request_maker(),
         is_correct=trainer.correct,
         decode=trainer.decode,

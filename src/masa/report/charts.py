@@ -37,10 +37,10 @@ def learning(run: RunData) -> list[Chart]:
 def awareness(run: RunData) -> list[Chart]:
     """Does it know what it can do?"""
     charts = []
-    traces = line(run, "awareness/spearman_pass_rate", "pass rate", "--blue")
-    traces += line(run, "awareness/spearman_length", "length", "--purple")
-    traces += held_out(run, "awareness/spearman_pass_rate", "pass rate, held out", "--blue")
-    traces += held_out(run, "awareness/spearman_length", "length, held out", "--purple")
+    traces = line(run, "awareness/pass_rate_spearman", "pass rate", "--blue")
+    traces += line(run, "awareness/length_spearman", "length", "--purple")
+    traces += held_out(run, "awareness/pass_rate_spearman", "pass rate, held out", "--blue")
+    traces += held_out(run, "awareness/length_spearman", "length, held out", "--purple")
     if traces:
         note = (
             "Spearman correlation between what was foretold and what came true, over problems. "
@@ -65,7 +65,7 @@ def awareness(run: RunData) -> list[Chart]:
 def spending(run: RunData) -> list[Chart]:
     """Gate, cutoff and ledger."""
     charts = []
-    traces = line(run, "gate/skipped_share", "problems skipped", "--orange")
+    traces = line(run, "gate/share", "problems skipped", "--orange")
     traces += line(run, "gate/precision", "precision", "--green", is_smooth=False)
     traces += line(run, "gate/recall", "recall", "--blue", is_smooth=False)
     traces += line(run, "gate/base_rate", "base rate", "--grey", is_smooth=False, dash="dot")
@@ -75,7 +75,7 @@ def spending(run: RunData) -> list[Chart]:
             "have had zero variance; to be read against the base rate, which skipping at random would reach."
         )
         charts.append(Chart("Gate", note, traces, percent_axis() | phase_mark(run)))
-    traces = line(run, "cutoff/cut_share", "rollouts cut", "--orange")
+    traces = line(run, "cutoff/share", "rollouts cut", "--orange")
     traces += line(run, "cutoff/false_cut_rate", "of correct ones, cut too soon", "--red", is_smooth=False)
     if traces:
         note = "Share of solution rollouts that met their foretold limit; false cuts are measured on exempt problems."
@@ -116,7 +116,7 @@ def learner(run: RunData) -> list[Chart]:
     names = (
         ("loss", "Loss", "--blue"),
         ("grad_norm", "Gradient norm", "--purple"),
-        ("entropy", "Entropy", "--green"),
+        ("entropy/live", "Entropy of live rows", "--green"),
         ("learning_rate", "Learning rate", "--grey"),
     )
     return [

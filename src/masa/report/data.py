@@ -17,17 +17,6 @@ Series = tuple[list[float], list[float]]
 Point = tuple[float | None, float | None, float | None, float | None]
 """Of one problem: predicted pass rate, true pass rate, predicted length, mean correct length (tokens)."""
 
-ALIASES = {
-    "awareness/spearman_pass_rate": "awareness/pass_rate_spearman",
-    "awareness/spearman_length": "awareness/length_spearman",
-    "awareness/pearson_pass_rate": "awareness/pass_rate_pearson",
-    "awareness/pearson_length": "awareness/length_pearson",
-    "gate/skipped_share": "gate/share",
-    "gate/audits": "gate/audited",
-    "cutoff/cut_share": "cutoff/share",
-}
-"""Metrics that go by two names."""
-
 _STEP_FILES = 8
 """Step files that are read for predictions and truths where no held-out evaluation has them."""
 
@@ -75,7 +64,7 @@ class RunData:
         steps, values = [], []
         for row in self.metrics:
             step = number(row.get("step"))
-            value = number(row.get(name, row.get(ALIASES.get(name, name))))
+            value = number(row.get(name))
             if step is not None and value is not None:
                 steps.append(step)
                 values.append(value)
@@ -128,8 +117,7 @@ class RunData:
 
 def evaluation_number(row: Mapping[str, Any], name: str) -> float | None:
     """A number of an evaluation, whether or not it is written with its namespace."""
-    alias = ALIASES.get(name, name)
-    names = (name, alias, name.rpartition("/")[2], alias.rpartition("/")[2])
+    names = (name, name.rpartition("/")[2])
     return next((value for key in names if (value := number(row.get(key))) is not None), None)
 
 

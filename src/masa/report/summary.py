@@ -34,10 +34,10 @@ def tiles(run: RunData) -> list[Tile]:
     if last is not None:
         found.append(Tile("Held-out pass@1", percent(last), percent(first), _interval_note(run.main_evaluations[-1])))
     for name, title in (("pass_rate", "pass rate"), ("length", "length")):
-        first, last = _ends(run, f"awareness/spearman_{name}")
+        first, last = _ends(run, f"awareness/{name}_spearman")
         note = "Spearman, held out"
         if last is None:
-            first, last = _trained_ends(run, f"awareness/spearman_{name}")
+            first, last = _trained_ends(run, f"awareness/{name}_spearman")
             note = "Spearman, training problems"
         if last is not None:
             found.append(Tile(f"Foretells its {title}", decimal(last), decimal(first), note))
@@ -92,7 +92,7 @@ def _accuracy(run: RunData) -> str:
 def _self_knowledge(run: RunData) -> str:
     words = []
     for name, title in (("pass_rate", "pass rate"), ("length", "length")):
-        first, last = _ends(run, f"awareness/spearman_{name}")
+        first, last = _ends(run, f"awareness/{name}_spearman")
         if last is not None:
             start = f"{decimal(first)} to " if first is not None else ""
             words.append(f"{start}{decimal(last)} for {title}")
@@ -102,7 +102,7 @@ def _self_knowledge(run: RunData) -> str:
             + ", ".join(words)
             + "."
         )
-    last = _trained_ends(run, "awareness/spearman_pass_rate")[1]
+    last = _trained_ends(run, "awareness/pass_rate_spearman")[1]
     if last is None:
         return ""
     return f"On training problems, foretold and true pass rate correlate at {decimal(last)} (Spearman, end of the run)."

@@ -116,7 +116,10 @@ def _last_user_text(prompt: Any) -> Any:
 def _replace_user_text(prompt: Prompt, change: Callable[[str], str]) -> Prompt:
     if isinstance(prompt, str):
         return change(prompt)
-    last = max(i for i, message in enumerate(prompt) if message["role"] == "user")
+    users = [i for i, message in enumerate(prompt) if message["role"] == "user"]
+    if not users:
+        raise UserError("a prompt has no user message: the meta prompt and hints stand in the last one")
+    last = users[-1]
     return [
         {**message, "content": change(message["content"])} if i == last else message for i, message in enumerate(prompt)
     ]

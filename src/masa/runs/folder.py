@@ -292,6 +292,8 @@ class RunFolder:
         names = sorted(entry.name for entry in self.path.iterdir())
         # A run that failed before its first step left settings and an evaluation, nothing that would be missed.
         known = {METRICS, *(name for name in names if re.fullmatch(r"checkpoint-\d+", name))}
+        if CONFIG in names and RUN_KEY not in self.read_config():
+            known.add(CONFIG)  # the user's own, not a run's
         return [name for name in names if name in known]
 
     def _check_resumable(

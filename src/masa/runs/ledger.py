@@ -97,14 +97,6 @@ class Ledger:
         for name, value in state.items():
             setattr(self, name, dict(value) if name == "seconds" else value)
 
-    def metrics(self, prefix: str = "ledger/") -> dict[str, float]:
-        """All totals under `prefix`, and seconds as `time/total_<name>`."""
-        totals: dict[str, float] = {name: getattr(self, name) for name in (*COUNTS, *ESTIMATES)}
-        totals["generated_tokens"] = self.generated_tokens
-        totals["net_saved_tokens"] = self.net_saved_tokens
-        named = {prefix + name: value for name, value in totals.items()}
-        return named | {f"time/total_{name}": value for name, value in self.seconds.items()}
-
 
 ESTIMATES = ("saved_gate_tokens", "saved_cutoff_tokens")
 """Totals that are estimates: floats, and free to go down."""

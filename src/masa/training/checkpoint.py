@@ -41,7 +41,8 @@ MAY_DIFFER = frozenset(
         "output_dir",
     }
 )
-"""Settings that a resumed run may change: they do not change what a step does."""
+"""Settings that a resumed run may change. All but the number of steps, which a learning rate schedule that is not
+constant depends on, leave what a step does as it is."""
 
 
 def _parts(trainer: MASATrainer) -> dict[str, Any]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from types import UnionType
-from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast
 
 import torch
 from trl import GRPOConfig
@@ -13,11 +12,35 @@ from trl import GRPOConfig
 from masa.awareness import Cutoff, Gate, RewardOptions
 from masa.awareness.notions import Matching
 from masa.awareness.rewards import DifficultyReward, LengthReward, NotionReward
+from masa.checks import wrong_types
 from masa.errors import UserError, unknown_key_message
 from masa.rollout.requests import RequestMaker
 from masa.runs.jsonlines import plain
 from masa.training.machine import cpu_has_fast_bf16
 from masa.training.presets import NEVER, PRESETS, resolve
+
+_DERIVED = (
+    "generation_batch_size",
+    "steps_per_generation",
+    "gradient_accumulation_steps",
+    "per_device_train_batch_size",
+)
+"""TRL's batch fields, which follow from `problems_per_step` where it is given."""
+_LEAST = {
+    "min_solution_length": 1,
+    "max_completion_length": 1,
+    "max_meta_length": 1,
+    "max_prompt_length": 1,
+    "micro_batch_rows": 1,
+    "engine_batch_size": 1,
+    "num_threads": 1,
+    "warm_start": 0,
+    "warm_start_updates": 1,
+    "expert_buffer_size": 1,
+    "expert_updates": 1,
+    "show_completions_every": 0,
+    "top_k": 0,
+}
 
 
 def _help(text: str, default: Any = None) -> Any:
@@ -118,6 +141,11 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         if self.problems_per_step is not None:
             self._derive_batch_fields()
         super().__post_init__()
+        if self.gate != "none" and not math.floor(self.max_gated_share * self.problems_a_step):
+            raise UserError(
+                f"the gate could never act: max_gated_share ({self.max_gated_share}) of {self.problems_a_step} problems"
+                " a step is less than one; raise problems_per_step, or set gate to 'none'"
+            )
 
     @property
     def has_predictive_phase(self) -> bool:
@@ -236,9 +264,16 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         ):
             if not low <= getattr(self, name) <= high:
                 problems.append(f"{name} is {getattr(self, name)}: it must lie between {low:g} and {high:g}")
-        sizes = ("min_solution_length", "micro_batch_rows", "expert_buffer_size", "expert_updates", "engine_batch_size")
         problems.extend(
-            f"{name} is {getattr(self, name)}: it must be at least 1" for name in sizes if getattr(self, name) < 1
+            f"{name} is {value}: it must be at least {least}"
+            for name, least in _LEAST.items()
+            if (value := getattr(self, name)) is not None and value < least
+        )
+        rates = ("expert_learning_rate", "warm_start_learning_rate", "meta_weight")
+        problems.extend(
+            f"{name} is {value}: it must be above 0"
+            for name in rates
+            if (value := getattr(self, name)) is not None and not value > 0
         )
         if not self.temperature > 0:
             problems.append(f"temperature is {self.temperature}: it must be above 0, or all rollouts of a group agree")
@@ -262,7 +297,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         TRL wants generation_batch_size = rows x processes x steps, a multiple of the group size. The number of
         micro-batches is the smallest divisor of a process's solution rows that leaves room for its meta rows.
         """
-        unset = {"generation_batch_size": None, "steps_per_generation": None, "gradient_accumulation_steps": 1}
+        unset = dict.fromkeys(_DERIVED) | {"gradient_accumulation_steps": 1, "per_device_train_batch_size": 8}
         clashes = [name for name, default in unset.items() if getattr(self, name) != default]
         if clashes:
             raise UserError(
@@ -288,12 +323,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         unknown = [key for key in values if key not in known]
         if unknown:
             raise UserError("; ".join(unknown_key_message("setting", key, known) for key in unknown))
-        hints = get_type_hints(cls)
-        wrong = [
-            f"{key} is {value!r}: it must be {_kind(hints[key])}"
-            for key, value in values.items()
-            if not _fits(value, hints[key])
-        ]
+        wrong = wrong_types(values, cls)
         if wrong:
             raise UserError("; ".join(wrong))
         try:
@@ -304,26 +334,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             raise UserError(f"settings: {error}") from error
 
     def resolved(self) -> dict[str, Any]:
-        """All settings after presets and derivation, as plain values."""
-        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.init and not f.name.startswith("_")}
-
-
-_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value suits a field that takes nothing but numbers, booleans and null; others check their own."""
-    choices = _choices(hint)
-    if not all(choice in _PLAIN for choice in choices):
-        return True
-    if isinstance(value, bool):
-        return bool in choices
-    return isinstance(value, choices) or (isinstance(value, int) and float in choices)
-
-
-def _kind(hint: Any) -> str:
-    return " or ".join(_PLAIN[choice] for choice in _choices(hint))
+        """All settings after presets, as plain values that `from_dict` takes; what they imply is left out."""
+        implied = _DERIVED if self.problems_per_step is not None else ()
+        names = [f.name for f in fields(self) if f.init and not f.name.startswith("_") and f.name not in implied]
+        return {name: plain(getattr(self, name)) for name in names}

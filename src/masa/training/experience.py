@@ -105,7 +105,7 @@ class ExperienceMaker:
         clock.lap("rollout")
         self.grade(groups)
         clock.lap("grade")
-        self._reward_predictions(groups)
+        self.reward_predictions(groups)
         rows = self._rows(groups)
         self._observe(groups, step)
         clock.lap("reward")
@@ -193,7 +193,8 @@ class ExperienceMaker:
 
     # Reward predictions, group, collect
 
-    def _reward_predictions(self, groups: Sequence[ProblemGroup]) -> None:
+    def reward_predictions(self, groups: Sequence[ProblemGroup]) -> None:
+        """Self-alignment rewards of predictions whose problem has an outcome."""
         for group in groups:
             if group.outcome is not None and group.meta.predictions:
                 scorer = MetaScorer(group.outcome, group.problem.text, self._reward_options)

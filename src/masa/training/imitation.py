@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from masa.awareness import (
     ExpertBuffer,
     ExpertOptions,
+    ExpertTrajectory,
     MetaPrompt,
     make_expert,
     resolve_template,
@@ -48,8 +49,8 @@ class ExpertLoop:
         if not self._is_on:
             return {}
         for group in experience.groups:
-            self.buffer.add(self._trajectory(trainer, group, experience.step))
-        metrics = {"expert/buffer": float(len(self.buffer))}
+            self.buffer.add(self.trajectory(trainer, group, experience.step))
+        metrics = self.buffer.metrics()
         if self.buffer.ready:
             trajectories = self.buffer.drain()
             examples = [trainer.example(item.prompt_ids, item.text) for item in trajectories]
@@ -59,7 +60,8 @@ class ExpertLoop:
             metrics["expert/trajectories"] = float(len(trajectories))
         return metrics
 
-    def _trajectory(self, trainer: MASATrainer, group: ProblemGroup, step: int) -> Any:
+    def trajectory(self, trainer: MASATrainer, group: ProblemGroup, step: int) -> ExpertTrajectory | None:
+        """The group's expert trajectory, if one of its predictions makes one."""
         if group.outcome is None or not group.meta.rewards:
             return None
         return make_expert(
@@ -82,12 +84,13 @@ class ExpertLoop:
 
 
 def warm_start(trainer: MASATrainer) -> dict[str, float]:
-    """Teach the prediction's form and facts before any RL, from the initial policy's own rollouts (METHOD: phases).
+    """Teach the prediction's form and facts before any RL, from the initial policy's own rollouts alone.
 
-    Samples solution and meta rollouts of `config.warm_start` problems, and fine-tunes on one target a problem: a meta
-    rollout of its own with the true statistics put in. Beside each target it rehearses one of the problem's solution
-    rollouts as it was, right or wrong: these pull in no direction on average, and without them a small model answers
-    every prompt with a prediction afterwards.
+    Samples solution and meta rollouts of `config.warm_start` problems, and fine-tunes on one target a problem: its
+    expert trajectory, or where no prediction makes one, a meta rollout with the true statistics and notions put in
+    (`warm_start_target`). Beside each target it rehearses one of the problem's solution rollouts as it was, right or
+    wrong: these pull in no direction on average, and without them a small model answers every prompt with a
+    prediction afterwards.
     """
     config: MASAConfig = trainer.args
     maker = trainer.experience
@@ -95,6 +98,7 @@ def warm_start(trainer: MASATrainer) -> dict[str, float]:
     derive_random(config.seed, Purpose.WARM_START).shuffle(keys)
     groups = [maker.group(key) for key in keys[: config.warm_start]]
     maker.sample(groups, step=0)
+    maker.reward_predictions(groups)
     examples = [example for group in groups for example in _warm_start_examples(trainer, group)]
     # Moments of the warm start have no place in expert updates of a policy that has moved on, hence its own.
     imitation = trainer.make_imitation(config.warm_start_learning_rate)
@@ -117,6 +121,7 @@ def _warm_start_examples(trainer: MASATrainer, group: ProblemGroup) -> list[Exam
     if group.outcome is None:
         return []
     config: MASAConfig = trainer.args
+    expert = trainer.expert.trajectory(trainer, group, step=0)
     text = warm_start_target(
         group.meta.texts[0],
         group.outcome,
@@ -126,7 +131,7 @@ def _warm_start_examples(trainer: MASATrainer, group: ProblemGroup) -> list[Exam
         notion_key=template_of(config).notion_key,
     )
     return [
-        trainer.example(trainer.prompts.meta_ids(group.problem, group.row), text),
+        trainer.example(trainer.prompts.meta_ids(group.problem, group.row), text if expert is None else expert.text),
         Example(group.solution.prompt_ids[0], group.solution.rollouts[0].token_ids),
     ]
 

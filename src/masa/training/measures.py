@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from masa.awareness import awareness_summary
 from masa.records import FinishReason, Outcome, Prediction
 from masa.runs import Ledger
@@ -36,26 +38,31 @@ class Measures:
         self._pairs.extend(_unpack(packed) for packed in state["pairs"])
 
     def account(
-        self, ledger: Ledger, experience: Experience, learned: Mapping[str, float], seconds: Mapping[str, float]
+        self,
+        ledger: Ledger,
+        experience: Experience,
+        batches: Sequence[Mapping[str, Tensor]],
+        learned: Mapping[str, float],
+        seconds: Mapping[str, float],
     ) -> None:
-        """Enter one step into the ledger."""
+        """Enter one step into the ledger; `batches` are the micro-batches that the learner was given."""
         groups = experience.groups
         tokens = {True: 0, False: 0}
         for group in groups:
             tokens[group.is_audited] += group.solution.tokens
-        live = [row for row in experience.rows if row.advantage != 0]
+        is_updated = any(len(batch["advantages"]) for batch in batches)
         ledger.add(
             steps=1,
             solution_tokens=tokens[False],
             audit_tokens=tokens[True],
             meta_tokens=sum(r.length for g in groups for r in g.meta.rollouts),
-            trained_tokens=sum(row.tokens for row in live),
+            trained_tokens=sum(int(batch["completion_mask"].sum()) for batch in batches),
             solution_rollouts=sum(len(g.solution.rollouts) for g in groups),
             meta_rollouts=sum(len(g.meta.rollouts) for g in groups),
             cut_rollouts=sum(r.finish_reason is FinishReason.CUTOFF for g in groups for r in g.solution.rollouts),
             gated_problems=sum(g.is_gated for g in groups),
-            policy_updates=1 if live else 0,
-            steps_without_live_group=0 if live else 1,
+            policy_updates=int(is_updated),
+            steps_without_live_group=int(not is_updated),
             expert_tokens=int(learned.get("expert/tokens", 0)),
             expert_updates=int(learned.get("expert/updates", 0)),
         )
@@ -105,7 +112,7 @@ class Measures:
             "tokens/generated": ledger.generated_tokens,
             "tokens/trained": ledger.trained_tokens,
         }
-        metrics |= {f"reward/{name}": _mean(values) for name, values in reward_functions.items()}
+        metrics |= {f"reward_function/{name}": _mean(values) for name, values in reward_functions.items()}
         rewards = [reward for group in groups for reward in group.meta.rewards]
         if any(group.meta.rollouts for group in groups):
             metrics |= {

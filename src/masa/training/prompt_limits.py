@@ -37,8 +37,10 @@ class PromptLimits:
         room = None if self.positions is None else self.positions - self.solution_tokens
         return min((bound for bound in (self.max_prompt_length, room) if bound is not None), default=None)
 
-    def usable_keys(self, rows: Sequence[Mapping[str, Any]], prompts: PromptBuilder) -> list[int]:
-        """Indices of the rows whose prompts fit.
+    def usable_keys(
+        self, rows: Sequence[Mapping[str, Any]], prompts: PromptBuilder, *, where: str = "the training set"
+    ) -> list[int]:
+        """Indices of the rows whose prompts fit; `where` they stand is for errors.
 
         Raises:
             UserError: if no row is left, or one that is left exceeds the model's positions.
@@ -54,11 +56,11 @@ class PromptLimits:
             for size, tokens in sizes:
                 if self.positions is not None and size + tokens > self.positions:
                     raise UserError(
-                        f"row {key} of the training set: a prompt of {size} tokens and a limit of {tokens} exceed the "
+                        f"row {key} of {where}: a prompt of {size} tokens and a limit of {tokens} exceed the "
                         f"model's {self.positions} positions: set max_prompt_length to leave such rows out, or lower "
                         "max_completion_length"
                     )
             kept.append(key)
         if not kept:
-            raise UserError(f"no problem's prompts fit max_prompt_length {self.max_prompt_length}: raise it")
+            raise UserError(f"no prompt of {where} fits max_prompt_length {self.max_prompt_length}: raise it")
         return kept

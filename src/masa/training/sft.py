@@ -5,6 +5,7 @@ Beside the policy gradient, with AdamW moments of its own: gradients of the two 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Imitation:
             for _ in range(updates):
                 self._optimizer.zero_grad(set_to_none=True)
                 losses.append(sum(self._backward(part, tokens) for part in self._parts(examples)))
-                norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+                norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm or math.inf)
                 if torch.isfinite(norm):
                     self._optimizer.step()
                 else:

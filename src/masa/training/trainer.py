@@ -41,20 +41,23 @@ from masa.training.rollout_log import rollout_rows, show_completions
 from masa.training.scoring import RewardScorer
 from masa.training.sft import Example, Imitation
 
+_LEARNER_METRICS = {"entropy/live": "entropy", "clip_share": "clip_ratio/region_mean"}
+"""Our names of what TRL notes of each micro-batch; dropped rows take no part."""
+
 StepListener = Callable[[dict[str, Any]], None]
 
 
 class MASATrainer(GRPOTrainer):  # type: ignore[misc]
-    """GRPO on experience that the policy itself helps to choose (METHOD of arXiv 2510.03259).
+    """GRPO on experience that the policy itself helps to choose (arXiv 2510.03259).
 
-    Takes `GRPOTrainer`'s arguments with a [`MASAConfig`] as `args`. Preset `grpo` trains as TRL does; where it uses a
-    feature that MASA's generation does not serve (tools, `rollout_func`, vLLM, images, ...), TRL's own path runs
-    untouched. The other presets refuse such features in one line.
+    Takes `GRPOTrainer`'s arguments with a [`MASAConfig`] as `args`. Preset `grpo` with `loss_denominator: all` has
+    TRL's loss and gradients; where it uses what MASA's generation does not serve (tools, `rollout_func`, vLLM, images),
+    TRL's own path runs untouched. The other presets refuse such features in one line.
 
     Attributes:
         run: the run folder, made at the start of training in `args.output_dir` unless set before.
-        run_context: further settings to note in the run folder's `config.yaml`.
         step_listeners: called with each step's metrics.
+        unserved: what is asked for that only TRL's own path serves; empty where MASA's serves the run.
 
     Raises:
         UserError: on arguments that contradict each other or that the method cannot serve.
@@ -91,8 +94,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             reasons.append("a vision-language model")
         support.refuse(args, reasons)
         self.run: RunFolder | None = None
-        self.run_context: dict[str, Any] = {}
         self.step_listeners: list[StepListener] = []
+        self.unserved = reasons
         self.serves_own_experience = not reasons
         if self.serves_own_experience:
             self._build_method()
@@ -117,8 +120,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             problem_column=args.problem_column,
             special_tokens=self._tokenizer.all_special_tokens,
         )
-        limits = PromptLimits.of(args, self.engine.positions)
-        self.problem_keys = keys = limits.usable_keys(self.train_dataset, self.prompts)
+        self.limits = PromptLimits.of(args, self.engine.positions)
+        self.problem_keys = keys = self.limits.usable_keys(self.train_dataset, self.prompts)
         self.scorer = RewardScorer(
             args,
             self._calculate_rewards,
@@ -137,7 +140,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             cutoff=args.make_cutoff(),
             score=self.scorer,
             decode=self.decode,
-            prompt_limit=limits.longest,
+            prompt_limit=self.limits.longest,
         )
         if args.problems_a_step > len(keys):
             raise UserError(
@@ -162,7 +165,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         """Only a clock: which problems come next is the problem stream's business."""
         if not self.serves_own_experience:
             return super().get_train_dataloader()
-        steps = max(1, len(self.train_dataset) // self.args.problems_a_step)
+        steps = max(1, len(self.problem_keys) // self.args.problems_a_step)
         ticks = list(range(steps * self.args.gradient_accumulation_steps))
         return DataLoader(ticks, batch_size=1, collate_fn=lambda _: {})  # type: ignore[arg-type]
 
@@ -267,7 +270,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             if self.run is None:
                 self.run = RunFolder.create(
                     self.args.output_dir,
-                    self.args.resolved() | self.run_context,
+                    self.args.resolved(),
                     seeds={"seed": self.args.seed},
                     resume=bool(resume_from_checkpoint),
                     may_differ=checkpoint.MAY_DIFFER,
@@ -293,16 +296,16 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         args: MASAConfig = self.args
         return Imitation(
             self.accelerator.unwrap_model(self.model),
-            learning_rate=learning_rate or args.learning_rate,
+            learning_rate=args.learning_rate if learning_rate is None else learning_rate,
             pad_token_id=self._tokenizer.pad_token_id,
             max_grad_norm=args.max_grad_norm,
             micro_batch_rows=args.micro_batch_rows,
         )
 
     def example(self, prompt_ids: Sequence[int], text: str) -> Example:
-        """A text to imitate after a prompt, ended as the policy ends its own."""
-        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return Example(tuple(prompt_ids), (*ids, self.eos_token_ids[0]))
+        """A text to imitate after a prompt, ended as the policy ends its own; special tokens spelt out are just text."""
+        ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return Example(tuple(prompt_ids), (*ids, self._tokenizer.eos_token_id))
 
     def threads(self) -> AbstractContextManager[None]:
         """The run's number of CPU threads, for as long as the context lasts."""
@@ -316,7 +319,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         seconds = dict(experience.seconds) | {"update": ended - self._update_started}
         learned = self.expert.after_step(self, experience)
         seconds["expert"] = time.perf_counter() - ended
-        self.measures.account(self.ledger, experience, learned, seconds)
+        self.measures.account(self.ledger, experience, self._buffered_inputs, learned, seconds)
         metrics = self.measures.step_metrics(experience, self.experience, self.ledger, self.scorer.last)
         metrics |= learned
         if experience.step == 1:
@@ -324,6 +327,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         metrics |= {
             "loss": None if self._step_loss is None else self._step_loss.item(),
             "grad_norm": self._grad_norm,
+            **self._learner_metrics(),
             "learning_rate": self._get_learning_rate(),
             "epoch": self.experience.stream.epoch,
             **{f"time/{name}": value for name, value in seconds.items()},
@@ -342,6 +346,12 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         if every and experience.step % every == 0:
             show_completions(experience)
         self._experience = None
+
+    def _learner_metrics(self) -> dict[str, float]:
+        """What TRL's loss noted of this step: a value for each micro-batch that was not empty, here their mean."""
+        count = sum(len(batch["advantages"]) > 0 for batch in self._buffered_inputs)
+        noted = {ours: self._metrics["train"][theirs][-count:] for ours, theirs in _LEARNER_METRICS.items() if count}
+        return {name: sum(values) / len(values) for name, values in noted.items() if values}
 
     def _fill_trl_logs(self, experience: Experience, metrics: dict[str, Any]) -> None:
         """TRL's own metric names, for its trackers and callbacks, and ours beside them."""

@@ -34,8 +34,6 @@ class Predictor(Protocol):
     """
 
     name: str
-    uses_predictions: bool
-    """Whether `estimate` needs this step's meta rollouts."""
 
     def estimate(self, problem: Problem, predictions: Sequence[Prediction]) -> Estimate:
         """The belief about one problem; `predictions` are this step's, invalid ones included."""

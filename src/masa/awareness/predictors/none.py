@@ -13,7 +13,6 @@ class NoPredictor:
     """Abstains from everything: no gate, no cutoff."""
 
     name = "none"
-    uses_predictions = False
 
     def estimate(self, problem: Problem, predictions: Sequence[Prediction]) -> Estimate:  # noqa: ARG002
         """An empty estimate."""

@@ -20,7 +20,6 @@ class SelfPredictor:
     """
 
     name = "self"
-    uses_predictions = True
 
     def __init__(self) -> None:
         self._estimates = 0
