@@ -99,9 +99,9 @@ def test_time_is_linear(part: str) -> None:
         text = part * (size // len(part))
         best = 9.9
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             extract_final_answer(text)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     assert seconds(200_000) < 40 * seconds(20_000) + 0.05

@@ -38,9 +38,10 @@ def test_easy_problem_is_solved_by_some_habits_and_not_by_others(bundled: tuple[
     requests = [Request(tuple(ids), max_tokens=192, seed=seed) for seed in range(32)]
     rollouts = LocalEngine(model, tokenizer).generate(requests)
     texts = tokenizer.batch_decode([list(rollout.token_ids) for rollout in rollouts], skip_special_tokens=True)
-    # three in ten answers are careful, and careful answers of level 1 are mostly right
+    # nearly half of the answers are careful and right, hardly any other is: 124 of 256 seeds when this was written;
+    # the bounds are three standard deviations of 32 from there
     right = [text for text in texts if text.endswith("\\boxed{8}")]
-    assert 5 <= len(right) <= 27
+    assert 7 <= len(right) <= 24
     assert sum(rollout.finish_reason is FinishReason.STOP for rollout in rollouts) > 24
     assert len({habit_of(text) for text in texts}) >= 3
 
@@ -52,5 +53,7 @@ def test_predictions_are_valid_and_short(bundled: tuple[Any, Any]) -> None:
     summary = measurement.summary()
     assert summary["valid predictions"] > 0.9
     assert summary["meta length / solution length"] < 0.4
-    assert 0.15 < summary["pass rate"] < 0.6
+    assert 0.2 < summary["pass rate"] < 0.5
+    # levels 1 and 5 are well within reach, and nobody is careful at level 9
+    assert summary["pass rate of careful"] > 0.85
     assert "| chain_sum |" in report(measurement)

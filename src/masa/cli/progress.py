@@ -53,11 +53,11 @@ class Progress:
             self._live.update(table)
         if step % _PLAIN_EVERY == 0 or step == self._total:
             line = "  ".join(f"{name} {value}" for name, value in figures.items())
-            self._console.print(f"step {step}/{self._total}  {line}", highlight=False)
+            self._console.print(f"step {step}/{self._total}  {line}", highlight=False, soft_wrap=True)
 
     def evaluated(self, row: dict[str, Any]) -> None:
         """Show a held-out evaluation."""
-        self._console.print(f"held-out after step {row['step']}: {_evaluation(row)}", highlight=False)
+        self._console.print(f"held-out after step {row['step']}: {_evaluation(row)}", highlight=False, soft_wrap=True)
 
     def _time_left(self, step: int) -> str:
         done = step - (self._first_step or 0)
@@ -81,11 +81,15 @@ def show_summary(console: Console, folder: RunFolder, report: Path) -> None:
     if ledger:
         spent = {name: ledger[f"{name}_tokens"] for name in ("solution", "meta", "audit", "warm_start")}
         saved = {name: ledger[f"saved_{name}_tokens"] for name in ("gate", "cutoff")}
-        console.print("tokens spent: " + ", ".join(f"{n} {v:,}" for n, v in spent.items() if v), highlight=False)
+        console.print(
+            "tokens spent: " + ", ".join(f"{n} {v:,}" for n, v in spent.items() if v), highlight=False, soft_wrap=True
+        )
         if any(saved.values()):
             net = sum(saved.values()) - ledger["meta_tokens"]
             parts = ", ".join(f"{n} {v:,.0f}" for n, v in saved.items())
-            console.print(f"tokens saved (estimated): {parts}; net of predictions {net:,.0f}", highlight=False)
+            console.print(
+                f"tokens saved (estimated): {parts}; net of predictions {net:,.0f}", highlight=False, soft_wrap=True
+            )
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 

@@ -19,16 +19,17 @@ from masa.rollout.sampling import SamplingSettings, sample, seed_array, uniforms
 from masa.rollout.schedule import Waiting
 from masa.rollout.slots import SlotCache, attention_layers
 
-_JOIN_SHARE = 16
-"""Waiting requests start once this part of the slots is free: few prompts take almost as long as many."""
-
 
 class LocalEngine:
     """An `Engine` over a model in this process, sharing its weights with whoever trains it.
 
-    Each distinct prompt is computed once and its keys and values are shared by its requests. A fixed number of slots
-    holds the live rows: a finished row leaves at once and the next waiting request takes its place, so that memory is
-    bounded by the slots and their longest live row, whatever the number of requests.
+    Each distinct prompt is computed once and its keys and values are shared by its requests; what many prompts begin
+    with is computed once for all. A fixed number of slots holds the live rows: a finished row leaves at once and the
+    next waiting request takes its place, so that memory is bounded by the slots and their longest live row, whatever
+    the number of requests.
+
+    Llama, Mistral, Qwen2 and Qwen3, plain or with LoRA, pass through the engine's own forward pass, on a CPU with
+    copies of the linear layers' weights that last for the call; other models pass through theirs.
 
     During a call the model is in evaluation mode and without gradients; afterwards, also after an exception or Ctrl-C,
     every module is in the mode it was found in. Weights, data type and configuration are never touched.
@@ -54,7 +55,8 @@ class LocalEngine:
                 tokenizer's; an empty sequence ends rollouts at their limits only.
             num_threads: torch's threads during a call; by default as they are.
             compute_dtype: type of matrix products, keys and values during a call, as under autocast; by default the
-                model's own. Weights stay as they are; linear layers work on copies, made anew at every call.
+                model's own, or autocast's where the call is made under it. Weights stay as they are; linear layers
+                work on copies, made anew at every call.
 
         Raises:
             ValueError: on a max_batch_size or num_threads below 1, or a model that keeps other state than keys and
@@ -179,7 +181,7 @@ class Generation:
 
     def _admit(self) -> None:
         free = self.slots - len(self.live)
-        if not len(self.waiting) or free < min(max(1, self.slots // _JOIN_SHARE), len(self.waiting)):
+        if not free or not len(self.waiting):
             return
         arrivals: dict[int, list[int]] = {}
         for arrival in self.waiting.take(free):

@@ -153,7 +153,7 @@ def _log_stage(log: Callable[[str], None], number: int, line: str) -> None:
 
 
 def _optimizers(model: Qwen3ForCausalLM) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the matrices of the layers, where it learns the same from half the documents; AdamW for the rest."""
+    """Muon for the matrices of the layers, where it learns as much in two thirds of the steps; AdamW for the rest."""
     matrices = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]
     chosen = set(map(id, matrices))
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
