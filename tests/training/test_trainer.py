@@ -13,11 +13,11 @@ import torch
 from datasets import Dataset
 from small_run import parity_of_length, sums
 
-from masa.awareness import Estimate
+from masa.awareness import Estimate, ExpertTrajectory
 from masa.errors import UserError
 from masa.records import Prediction
 from masa.runs import RunFolder
-from masa.training.checkpoint import STATE_FILE, latest
+from masa.training.checkpoint import EXPERT_OPTIMIZER_FILE, STATE_FILE, latest
 from masa.training.presets import PRESETS
 from masa.training.trainer import MASATrainer
 
@@ -155,7 +155,18 @@ def test_hints_name_a_prediction_in_the_prompt_that_is_trained_on(
 
 
 @pytest.mark.parametrize("preset", ["grpo", "masa-efficient"])
-def test_a_resumed_run_is_the_uninterrupted_one(make_trainer: MakeTrainer, tmp_path: Path, preset: str) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, preset: str
+) -> None:
+    def foretold(text: str, **_: Any) -> Prediction:
+        """What a random model says, read as a valid prediction."""
+        return Prediction((len(text) % 9) / 8, 2 + len(text) % 9, (text[:1] or "x",))
+
+    def first(problem: Any, texts: list[str], *_: Any, step: int, prompt_ids: Any, **__: Any) -> ExpertTrajectory:
+        return ExpertTrajectory(problem.key, step, texts[0], tuple(prompt_ids))
+
+    monkeypatch.setattr("masa.training.experience.parse_prediction", foretold)
+    monkeypatch.setattr("masa.training.imitation.make_expert", first)
     changed: dict[str, Any] = {"preset": preset, "save_strategy": "steps", "save_steps": 3, "expert_buffer_size": 3}
     if preset == "masa-efficient":
         changed |= {"parallel_steps": 2, "expert_threshold": 0.0, "expert_include_unsolved": True}
@@ -167,6 +178,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(make_trainer: MakeTrainer, tmp_p
     resumed = make_trainer(**changed, max_steps=6, output_dir=str(tmp_path / "half"))
     resumed.train(resume_from_checkpoint=str(tmp_path / "half" / "checkpoint-3"))
     assert torch.equal(weights(whole), weights(resumed))
+    if preset == "masa-efficient":
+        assert (tmp_path / "half" / "checkpoint-3" / EXPERT_OPTIMIZER_FILE).exists()
+        assert whole.ledger.expert_updates > half.ledger.expert_updates > 0
+        assert whole.ledger.cut_rollouts > 0
 
     def timeless(trainer: MASATrainer) -> list[dict[str, Any]]:
         rows = folder(trainer).read_metrics()

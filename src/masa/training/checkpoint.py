@@ -64,8 +64,8 @@ def save_state(folder: Path, trainer: MASATrainer) -> None:
     """Write our state into a checkpoint folder."""
     state = {name: part.state_dict() for name, part in _parts(trainer).items()}
     atomic_write_text(folder / STATE_FILE, json.dumps({"step": trainer.state.global_step, **state}))
-    if trainer.has_imitated:
-        torch.save(trainer.imitation.state_dict(), folder / EXPERT_OPTIMIZER_FILE)
+    if trainer.expert.has_imitated:
+        torch.save(trainer.expert.imitation(trainer).state_dict(), folder / EXPERT_OPTIMIZER_FILE)
 
 
 def load_state(folder: str | os.PathLike[str], trainer: MASATrainer) -> None:
@@ -82,7 +82,7 @@ def load_state(folder: str | os.PathLike[str], trainer: MASATrainer) -> None:
         part.load_state_dict(state[name])
     optimizer = Path(folder) / EXPERT_OPTIMIZER_FILE
     if optimizer.exists():
-        trainer.imitation.load_state_dict(torch.load(optimizer, weights_only=True))
+        trainer.expert.imitation(trainer).load_state_dict(torch.load(optimizer, weights_only=True))
     if trainer.run is not None:
         trainer.run.rewind(int(state["step"]))
 

@@ -18,7 +18,7 @@ from masa.seeding import Purpose, derive_random
 from masa.training.config import MASAConfig
 from masa.training.experience import Experience
 from masa.training.groups import ProblemGroup
-from masa.training.sft import Example
+from masa.training.sft import Example, Imitation
 
 if TYPE_CHECKING:
     from masa.training.trainer import MASATrainer
@@ -43,6 +43,18 @@ class ExpertLoop:
             notion_key=template_of(config).notion_key,
         )
         self.buffer = ExpertBuffer(config.expert_buffer_size)
+        self._imitation: Imitation | None = None
+
+    @property
+    def has_imitated(self) -> bool:
+        """Whether its optimizer has state."""
+        return self._imitation is not None
+
+    def imitation(self, trainer: MASATrainer) -> Imitation:
+        """Expert SFT, with optimizer state of its own that lasts as long as the run."""
+        if self._imitation is None:
+            self._imitation = trainer.make_imitation(trainer.args.expert_learning_rate)
+        return self._imitation
 
     def after_step(self, trainer: MASATrainer, experience: Experience) -> dict[str, float]:
         """Collect, and learn if there is enough; returns metrics of the update, if any."""
@@ -54,7 +66,7 @@ class ExpertLoop:
         if self.buffer.ready:
             trajectories = self.buffer.drain()
             examples = [trainer.example(item.prompt_ids, item.text) for item in trajectories]
-            result = trainer.imitation.update(examples, self._updates)
+            result = self.imitation(trainer).update(examples, self._updates)
             metrics |= {f"expert/{name}": value for name, value in result.items()}
             metrics["expert/updates"] = self._updates - result["skipped_updates"]
             metrics["expert/trajectories"] = float(len(trajectories))

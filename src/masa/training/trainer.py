@@ -150,7 +150,6 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self.ledger = Ledger()
         self.measures = Measures()
         self.expert = ExpertLoop(args)
-        self._imitation: Imitation | None = None
         self._experience: Experience | None = None
         self._step_loss: Tensor | None = None
         self._grad_norm: float | None = None
@@ -279,18 +278,6 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
                 self.measures.warm_start = warm_start(self)
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    @property
-    def has_imitated(self) -> bool:
-        """Whether the imitation's optimizer has state."""
-        return self._imitation is not None
-
-    @property
-    def imitation(self) -> Imitation:
-        """Expert SFT, with optimizer state of its own that lasts as long as the run."""
-        if self._imitation is None:
-            self._imitation = self.make_imitation(self.args.expert_learning_rate)
-        return self._imitation
-
     def make_imitation(self, learning_rate: float | None) -> Imitation:
         """Fine-tuning of the policy with fresh optimizer state; the default learning rate is that of RL."""
         args: MASAConfig = self.args
@@ -303,7 +290,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         )
 
     def example(self, prompt_ids: Sequence[int], text: str) -> Example:
-        """A text to imitate after a prompt, ended as the policy ends its own; special tokens spelt out are just text."""
+        """A text to imitate after a prompt, ended by the template's own token; others that it spells out are text."""
         ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return Example(tuple(prompt_ids), (*ids, self._tokenizer.eos_token_id))
 
