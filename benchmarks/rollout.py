@@ -162,15 +162,16 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(path)
     workloads = Workloads(model, tokenizer, options.prompts, options.group, options.max_tokens)
     peers = make_peers(model, options, path)
-    floors = (Floor, LeanFloor)
     cases = []
-    for name in options.cases.split(","):
-        # The bare loops know equal lengths only.
-        able = [peer for peer in peers if name == "equal" or not isinstance(peer, floors)]
-        cases.append(measure(able, workloads.case(name), options.repeats))
-    for peer in peers:
-        if isinstance(peer, VLLM):
-            peer.close()
+    try:
+        for name in options.cases.split(","):
+            # The bare loops know equal lengths only.
+            able = [peer for peer in peers if name == "equal" or not isinstance(peer, (Floor, LeanFloor))]
+            cases.append(measure(able, workloads.case(name), options.repeats))
+    finally:
+        for peer in peers:
+            if isinstance(peer, VLLM):
+                peer.close()
     profiled = Engine(model, getattr(torch, options.dtype), options.slots)
     shares = operator_shares(profiled, workloads.case("ragged"))
     scheduling = []

@@ -151,7 +151,7 @@ class ContinuousBatching:
 class Floor:
     """A bare decoding loop: the model's own forward pass over a static cache, the likeliest token, nothing else.
 
-    Prompts are cut to the shortest and lengths are all equal, so that no row needs a mask, a limit or a look.
+    Prompts all get their mean length, as rollouts do, so that no row needs a mask, a limit or a look.
     """
 
     name = "floor"
@@ -162,12 +162,10 @@ class Floor:
 
     def run(self, workload: Workload) -> None:
         """See `Peer.run`."""
-        requests, (length, *others) = workload.requests, workload.lengths
+        length, *others = workload.lengths
         assert set(others) <= {length}
-        width = min(len(request.prompt_ids) for request in requests)
         with torch.no_grad():
-            for start in range(0, len(requests), self.slots):
-                tokens = torch.tensor([request.prompt_ids[-width:] for request in requests[start : start + self.slots]])
+            for tokens in equal_prompts(workload).split(self.slots):
                 self._decode(tokens, length)
 
     def _decode(self, tokens: torch.Tensor, length: int) -> None:
@@ -188,18 +186,15 @@ class LeanFloor:
 
     def run(self, workload: Workload) -> None:
         """See `Peer.run`."""
-        requests, length = workload.requests, workload.lengths[0]
-        width = min(len(request.prompt_ids) for request in requests)
-        with self.local.generation(requests) as generation:
+        with self.local.generation(workload.requests) as generation:
             forward = generation.forward
-            for start in range(0, len(requests), self.slots):
-                tokens = torch.tensor([request.prompt_ids[-width:] for request in requests[start : start + self.slots]])
-                rows = len(tokens)
+            for tokens in equal_prompts(workload).split(self.slots):
+                rows, width = tokens.shape
                 cache = SlotCache(self.local.num_layers, rows, dtype=self.local.compute_dtype)
                 widths = torch.full((rows,), width)
                 layers, logits = forward.prefill(tokens, widths)
                 cache.join(layers, torch.arange(rows), widths)
-                for _ in range(length - 1):
+                for _ in range(workload.lengths[0] - 1):
                     cache.make_room()
                     logits = forward.decode(logits.argmax(dim=-1), cache)
                     cache.window.column += 1
@@ -254,6 +249,13 @@ class VLLM:
                 answer: dict[str, Any] = json.loads(line)
                 return answer
         raise RuntimeError("the vLLM worker ended; its messages are above")
+
+
+def equal_prompts(workload: Workload) -> torch.Tensor:
+    """The prompts, repeated or cut to their mean length, [requests, tokens]."""
+    prompts = [request.prompt_ids for request in workload.requests]
+    width = round(sum(map(len, prompts)) / len(prompts))
+    return torch.tensor([(prompt * (width // len(prompt) + 1))[:width] for prompt in prompts])
 
 
 def without_eos(model: Any, dtype: torch.dtype) -> Any:
