@@ -49,3 +49,23 @@ def test_hints_are_given_only_if_harmless(
         plain = trainer.prompts.solution_ids(group.problem, group.row)
         assert all((ids != plain) is is_given for ids in group.solution.prompt_ids)
         assert all(bool(hint) is is_given for hint in group.solution.hints)
+
+
+def test_what_stands_around_a_problem_is_known(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(preset="masa", notion_reward="rates")
+    prompt = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Solve 2 plus 2 and end with the answer."},
+    ]
+    problem = trainer.prompts.problem(0, {"prompt": [{"role": "user", "content": "2 plus 2"}]})
+    assert trainer.prompts.template_text(problem, {"prompt": prompt}).split() == [
+        "Be",
+        "brief.",
+        "Solve",
+        "and",
+        "end",
+        "with",
+        "the",
+        "answer.",
+    ]
+    trainer.train()

@@ -87,6 +87,12 @@ class PromptBuilder:
         )
         return _replace_user_text(row["prompt"], lambda _: request)
 
+    def template_text(self, problem: Problem, row: Mapping[str, Any]) -> str:
+        """What stands around the problem in its prompt: system message, instructions, other turns."""
+        prompt: Prompt = row["prompt"]
+        texts = [prompt] if isinstance(prompt, str) else [str(message["content"]) for message in prompt]
+        return "\n".join(texts).replace(problem.text, "\n")
+
     def solution_ids(self, problem: Problem, row: Mapping[str, Any]) -> tuple[int, ...]:
         """Tokens of the prompt without a hint."""
         return self._cached(problem, "solution", lambda: self.solution_prompt(row))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from masa.awareness import (
@@ -197,7 +197,10 @@ class ExperienceMaker:
         """Self-alignment rewards of predictions whose problem has an outcome."""
         for group in groups:
             if group.outcome is not None and group.meta.predictions:
-                scorer = MetaScorer(group.outcome, group.problem.text, self._reward_options)
+                options = self._reward_options
+                if options.notion == "rates":  # words of the template occur everywhere and mark nothing
+                    options = replace(options, template_text=self.prompts.template_text(group.problem, group.row))
+                scorer = MetaScorer(group.outcome, group.problem.text, options)
                 group.meta.rewards = [scorer.score(prediction) for prediction in group.meta.predictions]
 
     def _rows(self, groups: Sequence[ProblemGroup]) -> list[Row]:
