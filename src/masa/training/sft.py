@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +39,17 @@ class Imitation:
         pad_token_id: int,
         max_grad_norm: float = 1.0,
         micro_batch_rows: int = 16,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
+        """
+        Args:
+            autocast: a fresh context of the run's precision.
+        """
         self._model = model
         self._pad_token_id = pad_token_id
         self._max_grad_norm = max_grad_norm
         self._micro_batch_rows = micro_batch_rows
+        self._autocast = autocast
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(self._parameters, lr=learning_rate, weight_decay=0.0)
 
@@ -110,7 +117,8 @@ class Imitation:
 
     def _backward(self, part: Sequence[Example], tokens: int) -> float:
         input_ids, attention_mask, labels = self._collate(part)
-        logits = self._model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+        with self._autocast():
+            logits = self._model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
         loss: Tensor = nn.functional.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
         )

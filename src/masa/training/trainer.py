@@ -287,6 +287,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             pad_token_id=self._tokenizer.pad_token_id,
             max_grad_norm=args.max_grad_norm,
             micro_batch_rows=args.micro_batch_rows,
+            autocast=self.accelerator.autocast,
         )
 
     def example(self, prompt_ids: Sequence[int], text: str) -> Example:
