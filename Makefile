@@ -27,7 +27,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-bench-rollout: $(READY) ## The engine against transformers' generate
+bench-rollout: $(READY) ## The engine against generate, continuous batching, vLLM and a bare loop
 	$(BIN)/python benchmarks/rollout.py $(ARGS)
 
 bench-step: $(READY) ## A whole training step against TRL's GRPOTrainer; ARGS="--case smollm2 --bf16"
