@@ -151,7 +151,8 @@ class ContinuousBatching:
 class Floor:
     """A bare decoding loop: the model's own forward pass over a static cache, the likeliest token, nothing else.
 
-    Prompts all get their mean length, as rollouts do, so that no row needs a mask, a limit or a look.
+    Prompts all get their mean length, as rollouts do, so that no row needs a mask, a limit or a look. Each row's
+    prompt is computed, shared or not.
     """
 
     name = "floor"
