@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,12 @@ def test_a_run_from_config_to_report_and_its_continuation(
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
 
+    for checkpoint in run.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    lost = refused(["train", ROOT / "configs/tiny.yaml", "--output", "run", *more, "--resume"], monkeypatch, capsys)
+    assert "3 steps but no checkpoint" in lost
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3  # nothing was erased
+
 
 def test_own_data_and_own_reward(tmp_path: Path) -> None:
     rows = [{"question": f"{i} + 1", "gold": str(i + 1)} for i in range(8)]
@@ -135,6 +142,10 @@ def test_dry_run_prints_the_resolved_settings_and_touches_nothing(tmp_path: Path
         ),
         (["--set", "temperature=0"], ["temperature is 0", "above 0"]),
         (["--set", "lora.r=0"], ["`r` should be a positive integer"]),
+        (["--preset", "grpo", "--set", "beta=0.04", "--set", "heldout=null"], ["does not serve beta > 0"]),
+        (["--set", "prompt=7"], ["prompt is 7", "a text"]),
+        (["--set", "heldout.solutions=0"], ["heldout.solutions is 0"]),
+        (["--set", "max_minutes=soon"], ["max_minutes is 'soon'", "a number"]),
         (["--model", "no/such/model"], ["no/such/model", "does not exist"]),
         (["--model", "smollm2-135m"], ["masa models get smollm2-135m"]),
         (["--data", "none.jsonl"], ["none.jsonl"]),
