@@ -162,9 +162,9 @@ def write_readme(folder: Path, measurement: Measurement) -> None:
         "A Qwen3-architecture model of 0.64 M parameters with a chat template, pre-trained from scratch on generated\n"
         "solutions of five reasoning-gym tasks in mixed habits (careful steps, guesses, sloppy steps, rambling), and\n"
         "on predictions that know nothing. Levels 7 to 9 are never shown how to solve.\n\n"
-        "The stages of `masa tiny build` (`masa.tiny.recipe`) made it in one go, in 56 minutes on one shared core; the\n"
-        "length of the first, whose rate is constant, was settled while it ran. Floating point differs between machines, so\n"
-        "that a build elsewhere differs in detail.\n\n"
+        "The stages of `masa tiny build` (`masa.tiny.recipe`) made it in one go, in 56 minutes on one shared core;\n"
+        "the length of the first, whose rate is constant, was settled while it ran. Floating point differs between\n"
+        "machines, so that a build elsewhere differs in detail.\n\n"
         f"Measured by `python -m masa.tiny.measure` on {len(measurement.problems)} held-out problems of the bundled\n"
         "mix, in groups of 8 at temperature 1:\n\n"
     )
