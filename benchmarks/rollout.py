@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from rollout_peers import VLLM, ContinuousBatching, Engine, Floor, Generate, LeanFloor, Peer
 from rollout_profile import operator_shares
-from rollout_report import machine, peak_memory, table, write_markdown
+from rollout_report import add_to_results, machine, peak_memory, table
 from rollout_workload import CASES, Workload, Workloads
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
@@ -196,7 +196,7 @@ def main() -> None:
         "memory": [] if options.no_memory else [peak_memory(path, n * 64, 64) for n in (1, 10)],
     }
     if options.results is not None:
-        say(f"written: {write_markdown(result, options.results)}")
+        say(f"written: {add_to_results(table(result), options.results, 'rollout', 'Rollout engine')}")
     print(json.dumps(result) if options.json else table(result))
 
 

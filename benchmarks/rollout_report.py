@@ -89,10 +89,10 @@ def _cell(case: dict[str, Any], name: str) -> str:
     return f"{speed} ({case['ratio'][name]:.2f})" if name in case["ratio"] else speed
 
 
-def write_markdown(result: dict[str, Any], folder: Path) -> Path:
-    """Add the table to today's file."""
+def add_to_results(text: str, folder: Path, name: str, title: str) -> Path:
+    """Add a table to today's file of results of this name; a new file begins with the title."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{datetime.date.today().isoformat()}-rollout.md"
-    before = file.read_text(encoding="utf-8") if file.exists() else "# Rollout engine\n"
-    file.write_text(f"{before}\n{table(result)}\n", encoding="utf-8")
+    file = folder / f"{datetime.date.today().isoformat()}-{name}.md"
+    before = file.read_text(encoding="utf-8") if file.exists() else f"# {title}\n"
+    file.write_text(f"{before}\n{text}\n", encoding="utf-8")
     return file

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rollout_report import machine
+from rollout_report import add_to_results, machine
 from same_rollouts import ratio, update_on_same_rollouts
-from step_table import table, write_markdown
+from step_table import table
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from transformers.utils import logging as transformers_logging
 from trl import GRPOConfig, GRPOTrainer
@@ -247,7 +247,10 @@ def main() -> None:
     }
     print(json.dumps(result) if options.json else table(result))
     if options.results is not None:
-        print(f"written: {write_markdown(result, options.results)}", file=sys.stderr)
+        print(
+            f"written: {add_to_results(table(result), options.results, 'step', 'A whole training step')}",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

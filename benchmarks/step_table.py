@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from same_rollouts import OURS, TRL
@@ -50,12 +49,3 @@ def table(result: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join(lines)
-
-
-def write_markdown(result: dict[str, Any], folder: Path) -> Path:
-    """Add the table to the day's file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{result['date']}-step.md"
-    before = file.read_text(encoding="utf-8") if file.exists() else "# A whole training step\n"
-    file.write_text(f"{before}\n{table(result)}\n", encoding="utf-8")
-    return file
