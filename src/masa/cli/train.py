@@ -78,6 +78,8 @@ def run(job: Job, *, resume: bool = False) -> Path:
             f"masa train does not serve {', '.join(trainer.unserved)}: leave it out, or use MASATrainer from Python, "
             "where preset 'grpo' keeps TRL's own path"
         )
+    if left_out := len(problems) - len(trainer.problem_keys):
+        console.print(f"{left_out} training problems exceed max_prompt_length {args.max_prompt_length}: left out")
     trainer.run = folder
     trainer.remove_callback(PrinterCallback)
     progress = Progress(console, total=trainer.args.max_steps, output=folder.path)
