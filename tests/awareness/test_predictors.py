@@ -1,15 +1,13 @@
-import json
-
 import pytest
 
-from masa.awareness import NoPredictor, SelfPredictor, make_predictor
-from masa.records import Outcome, Prediction, Problem
+from masa.awareness import Evidence, NoPredictor, SelfPredictor, make_predictor
+from masa.records import Prediction, Problem
 
 PROBLEM = Problem(key=0, text="q", answer="1")
 
 
 def estimate(*predictions):
-    return SelfPredictor().estimate(PROBLEM, predictions)
+    return SelfPredictor().estimate(Evidence(PROBLEM, predictions))
 
 
 def test_mean_and_population_deviation():
@@ -49,22 +47,10 @@ def test_notions_by_frequency():
     assert result.notions == ("a", "b")
 
 
-def test_metrics_and_state_survive_a_restart():
-    predictor = SelfPredictor()
-    assert predictor.metrics() == {}
-    predictor.estimate(PROBLEM, [Prediction(0.5, 10, ("a",)), Prediction()])
-    predictor.estimate(PROBLEM, [Prediction(), Prediction()])
-    predictor.observe(PROBLEM, Outcome(("t",), (3,), (True,)), step=1)
-    assert predictor.metrics() == {"predictor/abstained": 0.5, "predictor/valid": 0.25}
-    again = make_predictor("self")
-    again.load_state_dict(json.loads(json.dumps(predictor.state_dict())))
-    assert again.metrics() == predictor.metrics()
-
-
 def test_none_abstains():
     predictor = make_predictor("none")
     assert isinstance(predictor, NoPredictor)
-    assert predictor.estimate(PROBLEM, [Prediction(0.0, 1, ())]).abstains
+    assert predictor.estimate(Evidence(PROBLEM, [Prediction(0.0, 1, ())])).abstains
     predictor.load_state_dict(predictor.state_dict())
     assert predictor.metrics() == {}
 

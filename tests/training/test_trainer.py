@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from small_run import parity_of_length, sums
 
-from masa.awareness import Estimate, ExpertTrajectory
+from masa.awareness import Estimate, Evidence, ExpertTrajectory, Predictor
 from masa.errors import UserError
 from masa.records import Prediction
 from masa.runs import RunFolder
@@ -25,25 +25,18 @@ MakeTrainer = Callable[..., MASATrainer]
 EFFICIENT = {"preset": "masa-efficient", "parallel_steps": 1, "audit_rate": 0.0}
 
 
-class Foresight:
-    """A predictor that is sure of what it is told; everything else as `self`."""
+class Foresight(Predictor):
+    """A predictor that is sure of what it is told."""
+
+    name = "foresight"
+    uses_predictions = True
 
     def __init__(self, pass_rates: dict[int, float], length: float | None = None) -> None:
         self.pass_rates, self.length = pass_rates, length
 
-    def estimate(self, problem: Any, predictions: Any) -> Estimate:
-        rate = self.pass_rates.get(problem.key, 0.5)
+    def estimate(self, evidence: Evidence) -> Estimate:
+        rate = self.pass_rates.get(evidence.problem.key, 0.5)
         return Estimate(pass_rate=rate, deviation=0.0, length=self.length, valid=4, abstains=False)
-
-    def observe(self, *_: Any, **__: Any) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Any) -> None: ...
-
-    def metrics(self) -> dict[str, float]:
-        return {}
 
 
 def folder(trainer: MASATrainer) -> RunFolder:
@@ -75,7 +68,7 @@ def test_every_preset_trains_and_leaves_a_run_that_explains_itself(make_trainer:
 
 def test_every_metric_is_documented_with_its_formula(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**EFFICIENT, warm_start=2, warm_start_updates=1)
-    trainer.experience.predictor = Foresight(dict.fromkeys(range(0, 12, 2), 0.0), length=3.0)  # type: ignore[assignment]
+    trainer.experience.predictor = Foresight(dict.fromkeys(range(0, 12, 2), 0.0), length=3.0)
     trainer.train()
     names = {name for row in folder(trainer).read_metrics() for name in row} - {"step"}
     page = Path(__file__).parents[2].joinpath("docs/metrics.md").read_text(encoding="utf-8")
@@ -109,7 +102,7 @@ def test_a_plain_run_may_end_rollouts_before_any_length_could_be_foretold(make_t
 
 def test_gated_problems_are_not_rolled_out_and_their_predictions_teach_nothing(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**EFFICIENT, max_gated_share=1.0, hints=False, cutoff=False)
-    trainer.experience.predictor = Foresight(dict.fromkeys(range(6), 1.0))  # type: ignore[assignment]
+    trainer.experience.predictor = Foresight(dict.fromkeys(range(6), 1.0))
     experience = trainer.experience.make(2)
     gated = [group for group in experience.groups if group.is_gated]
     assert {group.problem.key for group in gated} == {g.problem.key for g in experience.groups if g.problem.key < 6}
@@ -123,7 +116,7 @@ def test_gated_problems_are_not_rolled_out_and_their_predictions_teach_nothing(m
 
 def test_a_gate_that_would_skip_everything_lets_some_through(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**EFFICIENT)
-    trainer.experience.predictor = Foresight(dict.fromkeys(range(12), 0.0))  # type: ignore[assignment]
+    trainer.experience.predictor = Foresight(dict.fromkeys(range(12), 0.0))
     trainer.train()
     rows = folder(trainer).read_metrics()
     assert [row["gate/rule_share"] for row in rows[1:]] == [1.0, 1.0]
@@ -132,7 +125,7 @@ def test_a_gate_that_would_skip_everything_lets_some_through(make_trainer: MakeT
 
 def test_rollouts_stop_at_the_predicted_limit_with_their_own_reason(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**EFFICIENT, gate="none", hints=False)
-    trainer.experience.predictor = Foresight({}, length=2.0)  # type: ignore[assignment]
+    trainer.experience.predictor = Foresight({}, length=2.0)
     rollouts = [r for g in trainer.experience.make(2).groups for r in g.solution.rollouts]
     assert max(r.length for r in rollouts) == 4  # factor 2 x 2 tokens
     assert {r.finish_reason.value for r in rollouts if r.length == 4} == {"cutoff"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from masa.awareness.beliefs import Beta
 from masa.awareness.calibration import (
     AwarenessSummary,
     Classification,
@@ -29,7 +30,15 @@ from masa.awareness.intervals import (
 )
 from masa.awareness.notions import NotionMatcher, contains_notion
 from masa.awareness.parsing import find_prediction, parse_prediction
-from masa.awareness.predictors import Estimate, NoPredictor, Predictor, SelfPredictor, make_predictor
+from masa.awareness.predictors import (
+    Estimate,
+    Evidence,
+    NoPredictor,
+    Observation,
+    Predictor,
+    SelfPredictor,
+    make_predictor,
+)
 from masa.awareness.prompts import TEMPLATES, MetaPrompt, add_hint, build_meta_prompt, draw_hint, resolve_template
 from masa.awareness.rewards import MetaReward, MetaScorer, RewardOptions, mean_reward, meta_reward
 from masa.awareness.warm_start import own_notions, warm_start_target
@@ -37,11 +46,13 @@ from masa.awareness.warm_start import own_notions, warm_start_target
 __all__ = [
     "TEMPLATES",
     "AwarenessSummary",
+    "Beta",
     "Classification",
     "Cutoff",
     "CutoffDecision",
     "CutoffReport",
     "Estimate",
+    "Evidence",
     "ExpertBuffer",
     "ExpertOptions",
     "ExpertTrajectory",
@@ -54,6 +65,7 @@ __all__ = [
     "MetaScorer",
     "NoPredictor",
     "NotionMatcher",
+    "Observation",
     "Predictor",
     "ReliabilityBin",
     "RewardOptions",

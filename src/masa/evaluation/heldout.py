@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masa.awareness import awareness_summary, bootstrap_mean_interval, make_predictor, parse_prediction
+from masa.awareness import Evidence, SelfPredictor, awareness_summary, bootstrap_mean_interval, parse_prediction
 from masa.records import FinishReason, Outcome, Prediction, Problem, Rollout
 from masa.rollout.engine import Engine
 from masa.rollout.prompting import PromptBuilder
@@ -128,7 +128,7 @@ class HeldOut:
 
     def _point(self, problem: Problem, group: Sequence[Prediction], outcome: Outcome) -> list[float | None]:
         """Foretold and true pass rate, foretold and mean correct length: one point of the scatter."""
-        estimate = make_predictor("self").estimate(problem, group)
+        estimate = SelfPredictor().estimate(Evidence(problem, group))
         lengths = outcome.correct_lengths
         mean_length = sum(lengths) / len(lengths) if lengths else None
         return [estimate.pass_rate, outcome.pass_rate, estimate.length, mean_length]

@@ -16,6 +16,7 @@ from masa.awareness import (
     Estimate,
     Gate,
     MetaScorer,
+    Observation,
     Predictor,
     draw_hint,
     parse_prediction,
@@ -227,10 +228,14 @@ class ExperienceMaker:
 
     def _observe(self, groups: Sequence[ProblemGroup], step: int) -> None:
         """Let predictor, gate and cutoff see what came of their advice."""
-        for group in groups:
-            if group.outcome is not None:
-                probability = 1.0 if group.decision is None else group.decision.probability
-                self.predictor.observe(group.problem, group.outcome, step=step, probability=probability)
+        self.predictor.observe(
+            step,
+            [
+                Observation(group.evidence, group.outcome, not group.solution.is_live, group.probability)
+                for group in groups
+                if group.outcome is not None
+            ],
+        )
         if self.gate is not None:
             self.gate.observe(
                 [group.decision for group in groups if group.decision is not None],
@@ -278,7 +283,7 @@ class ExperienceMaker:
                 )
                 for text in group.meta.texts
             ]
-            group.estimate = self.predictor.estimate(group.problem, group.meta.predictions)
+            group.estimate = self.predictor.estimate(group.evidence)
 
 
 class _Clock:

@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from masa.awareness import CutoffDecision, Estimate, GateDecision, MetaReward, group_advantages, zero_variance
+import numpy as np
+from numpy.typing import NDArray
+
+from masa.awareness import (
+    CutoffDecision,
+    Estimate,
+    Evidence,
+    GateDecision,
+    MetaReward,
+    group_advantages,
+    zero_variance,
+)
 from masa.awareness.groups import AdvantageScale
 from masa.records import Outcome, Prediction, Problem, Rollout
 
@@ -57,6 +68,8 @@ class ProblemGroup:
     """The dataset row, handed to the reward functions."""
     meta: MetaGroup = field(default_factory=MetaGroup)
     solution: SolutionGroup = field(default_factory=SolutionGroup)
+    hidden: NDArray[np.float32] | None = None
+    """The policy's last hidden state at the end of the solution prompt, where the predictor asks for it."""
     estimate: Estimate | None = None
     decision: GateDecision | None = None
     cut: CutoffDecision | None = None
@@ -74,6 +87,16 @@ class ProblemGroup:
                 correct=tuple(bool(solution.correct[i]) for i in known),
                 finish_reasons=tuple(solution.rollouts[i].finish_reason for i in known),
             )
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the predictor may know of the problem in this step."""
+        return Evidence(self.problem, tuple(self.meta.predictions), self.hidden)
+
+    @property
+    def probability(self) -> float:
+        """The chance the problem had of being rolled out."""
+        return 1.0 if self.decision is None else self.decision.probability
 
     @property
     def is_gated(self) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from masa.awareness.predictors.base import Estimate, Predictor
+from masa.awareness.predictors.base import Estimate, Evidence, Observation, Predictor
 from masa.awareness.predictors.none import NoPredictor
 from masa.awareness.predictors.self_prediction import SelfPredictor
 from masa.errors import UserError, unknown_key_message
 
-PREDICTORS: dict[str, Callable[..., Predictor]] = {"self": SelfPredictor, "none": NoPredictor}
-"""Constructors by name."""
+PREDICTORS: dict[str, type[Predictor]] = {kind.name: kind for kind in (NoPredictor, SelfPredictor)}
+"""By name."""
 
 
 def make_predictor(name: str, **options: Any) -> Predictor:
@@ -25,4 +24,13 @@ def make_predictor(name: str, **options: Any) -> Predictor:
     return PREDICTORS[name](**options)
 
 
-__all__ = ["PREDICTORS", "Estimate", "NoPredictor", "Predictor", "SelfPredictor", "make_predictor"]
+__all__ = [
+    "PREDICTORS",
+    "Estimate",
+    "Evidence",
+    "NoPredictor",
+    "Observation",
+    "Predictor",
+    "SelfPredictor",
+    "make_predictor",
+]
