@@ -31,6 +31,7 @@ from masa.awareness.intervals import (
 )
 from masa.awareness.notions import NotionMatcher, contains_notion
 from masa.awareness.parsing import find_prediction, parse_prediction
+from masa.awareness.phases import FixedPhases, Phases, PhaseSwitch
 from masa.awareness.predictors import (
     Estimate,
     Evidence,
@@ -59,6 +60,7 @@ __all__ = [
     "ExpertOptions",
     "ExpertTrajectory",
     "ExplorationRule",
+    "FixedPhases",
     "Gate",
     "GateDecision",
     "GateEvent",
@@ -72,6 +74,8 @@ __all__ = [
     "NotionMatcher",
     "Observation",
     "PaperRule",
+    "PhaseSwitch",
+    "Phases",
     "Predictor",
     "ReliabilityBin",
     "RewardOptions",
