@@ -19,7 +19,8 @@ from masa.awareness.cutoff import Cutoff, CutoffDecision
 from masa.awareness.cutoff_audit import CutoffReport
 from masa.awareness.expert import ExpertBuffer, ExpertOptions, ExpertTrajectory, format_prediction, make_expert
 from masa.awareness.gate import Gate, GateDecision
-from masa.awareness.gate_audit import GateReport
+from masa.awareness.gate_audit import GateEvent, GateReport
+from masa.awareness.gate_rules import CalibratedRule, ExplorationRule, GateRule, PaperRule
 from masa.awareness.groups import group_advantages, zero_variance
 from masa.awareness.intervals import (
     Interval,
@@ -47,6 +48,7 @@ __all__ = [
     "TEMPLATES",
     "AwarenessSummary",
     "Beta",
+    "CalibratedRule",
     "Classification",
     "Cutoff",
     "CutoffDecision",
@@ -56,9 +58,12 @@ __all__ = [
     "ExpertBuffer",
     "ExpertOptions",
     "ExpertTrajectory",
+    "ExplorationRule",
     "Gate",
     "GateDecision",
+    "GateEvent",
     "GateReport",
+    "GateRule",
     "Interval",
     "MetaPrompt",
     "MetaReward",
@@ -66,6 +71,7 @@ __all__ = [
     "NoPredictor",
     "NotionMatcher",
     "Observation",
+    "PaperRule",
     "Predictor",
     "ReliabilityBin",
     "RewardOptions",
