@@ -157,7 +157,7 @@ def test_passed_problems_do_not_crowd_out_rare_audits():
 
 
 def test_no_flapping_between_the_two_conditions():
-    """Gates below the bar to enter and gates good enough to stay: at most one switch in 400 steps, whatever the seed."""
+    """Gates below the bar to enter never do, and gates above it stay: at most one switch in 400 steps."""
     for share in (0.6, 0.7, 0.9, 0.95):
         for seed in range(5):
             training = Training(seed, right(share))

@@ -15,7 +15,7 @@ from masa.awareness.calibration import (
     reliability_table,
     spearman,
 )
-from masa.awareness.cutoff import Cutoff, CutoffDecision
+from masa.awareness.cutoff import Cutoff, CutoffDecision, CutoffRule
 from masa.awareness.cutoff_audit import CutoffReport
 from masa.awareness.expert import ExpertBuffer, ExpertOptions, ExpertTrajectory, format_prediction, make_expert
 from masa.awareness.gate import Gate, GateDecision
@@ -29,6 +29,7 @@ from masa.awareness.intervals import (
     student_t_interval,
     wilson_interval,
 )
+from masa.awareness.length_calibration import LengthCalibration
 from masa.awareness.notions import NotionMatcher, contains_notion
 from masa.awareness.parsing import find_prediction, parse_prediction
 from masa.awareness.phases import FixedPhases, Phases, PhaseSwitch
@@ -54,6 +55,7 @@ __all__ = [
     "Cutoff",
     "CutoffDecision",
     "CutoffReport",
+    "CutoffRule",
     "Estimate",
     "Evidence",
     "ExpertBuffer",
@@ -67,6 +69,7 @@ __all__ = [
     "GateReport",
     "GateRule",
     "Interval",
+    "LengthCalibration",
     "MetaPrompt",
     "MetaReward",
     "MetaScorer",

@@ -1,4 +1,4 @@
-"""Which steps are predictive: after a fixed number of parallel steps, or once the gate has shown that it can be trusted."""
+"""Which steps are predictive: those after a fixed number, or those after the gate has shown that it can be trusted."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ NEVER = FixedPhases(None)
 class PhaseSwitch:
     """Enters the predictive phase when the gate's precision is shown to be good, and leaves it when shown to be bad.
 
-    Parallel phase: evidence is every problem rolled out, the gate's verdict merely noted. Enter when at least `least` of
-    the last `window` problems would have been skipped and the lower 90 % bound of the precision is at least
-    max(floor, (1 + base rate) / 2). The second term asks that the gate makes at most half the mistakes of skipping at
-    random: predictions collapsed to one value have the base rate for precision, and never get there.
+    Parallel phase: evidence is every problem rolled out, the gate's verdict merely noted. Enter when at least `least`
+    of the last `window` problems would have been skipped and the lower 90 % bound of the precision is at least
+    max(floor, (1 + base rate) / 2). The second term asks that the gate makes at most half the mistakes of skipping
+    at random: predictions collapsed to one value have the base rate for precision, and never get there.
 
     Predictive phase: evidence is the audits alone, the last `audits` of them, since problems passed say nothing of the
     precision and would crowd rare audits out. Leave when there are at least `least` and the upper 90 % bound of the
