@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from masa.awareness.allocation import allocate, group_scale, row_weight
 from masa.awareness.beliefs import Beta
 from masa.awareness.calibration import (
     AwarenessSummary,
@@ -84,6 +85,7 @@ __all__ = [
     "RewardOptions",
     "SelfPredictor",
     "add_hint",
+    "allocate",
     "awareness_summary",
     "bootstrap_mean_interval",
     "brier",
@@ -96,6 +98,7 @@ __all__ = [
     "find_prediction",
     "format_prediction",
     "group_advantages",
+    "group_scale",
     "make_expert",
     "make_predictor",
     "mean_reward",
@@ -105,6 +108,7 @@ __all__ = [
     "pearson",
     "reliability_table",
     "resolve_template",
+    "row_weight",
     "spearman",
     "student_t_interval",
     "warm_start_target",
