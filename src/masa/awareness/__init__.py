@@ -31,10 +31,16 @@ from masa.awareness.intervals import (
 from masa.awareness.notions import NotionMatcher, contains_notion
 from masa.awareness.parsing import find_prediction, parse_prediction
 from masa.awareness.predictors import (
+    PREDICTORS,
+    CombinedPredictor,
     Estimate,
     Evidence,
+    HiddenStatePredictor,
+    HistoryPredictor,
+    InContextPredictor,
     NoPredictor,
     Observation,
+    PosteriorPredictor,
     Predictor,
     SelfPredictor,
     make_predictor,
@@ -44,10 +50,12 @@ from masa.awareness.rewards import MetaReward, MetaScorer, RewardOptions, mean_r
 from masa.awareness.warm_start import own_notions, warm_start_target
 
 __all__ = [
+    "PREDICTORS",
     "TEMPLATES",
     "AwarenessSummary",
     "Beta",
     "Classification",
+    "CombinedPredictor",
     "Cutoff",
     "CutoffDecision",
     "CutoffReport",
@@ -59,6 +67,9 @@ __all__ = [
     "Gate",
     "GateDecision",
     "GateReport",
+    "HiddenStatePredictor",
+    "HistoryPredictor",
+    "InContextPredictor",
     "Interval",
     "MetaPrompt",
     "MetaReward",
@@ -66,6 +77,7 @@ __all__ = [
     "NoPredictor",
     "NotionMatcher",
     "Observation",
+    "PosteriorPredictor",
     "Predictor",
     "ReliabilityBin",
     "RewardOptions",
