@@ -218,6 +218,8 @@ def _evaluator(
         solutions=job.heldout.solutions,
         predictions=job.heldout.predictions if trainer.args.num_meta_generations else 0,
         min_length=trainer.args.min_solution_length,
+        predictor=trainer.experience.advisers.predictor,
+        gate=trainer.experience.advisers.gate,
     )
 
     def evaluate(step: int) -> None:
@@ -229,7 +231,7 @@ def _evaluator(
         trainer.ledger.add_seconds(evaluation=time.perf_counter() - started)
         assert trainer.run is not None
         trainer.run.append_evaluation(row)
-        trainer.run.write_ledger(trainer.ledger.state_dict())
+        trainer.run.write_ledger(trainer.ledger.totals())
         progress.evaluated(row)
 
     return evaluate
