@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from masa.awareness import draw_hint, parse_prediction
@@ -12,6 +11,7 @@ from masa.rollout.prompting import Prompt, PromptBuilder
 from masa.training.advisers import Advisers
 from masa.training.config import MASAConfig
 from masa.training.groups import ProblemGroup
+from masa.training.prompt_limits import PromptLimits
 
 Decode = Callable[[Sequence[Rollout]], list[str]]
 """Rollouts to texts, special tokens skipped."""
@@ -23,7 +23,7 @@ class Sampler:
     Args:
         advisers: their predictor says what it wants to know of a problem (predictions, hidden states) and what the
             meta prompt should tell.
-        prompt_limit: longest prompt in tokens; a hint or context that makes it longer is not given.
+        limits: of prompts; a hint or context that makes one too long is not given.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Sampler:
         prompts: PromptBuilder,
         advisers: Advisers,
         decode: Decode,
-        prompt_limit: int | None = None,
+        limits: PromptLimits,
     ) -> None:
         self.engine = engine
         self.prompts = prompts
@@ -42,7 +42,7 @@ class Sampler:
         self.decode = decode
         self._config = config
         self._meta_size = config.num_meta_generations or 0
-        self._prompt_limit = math.inf if prompt_limit is None else prompt_limit
+        self._limits = limits
         self._requests = config.request_maker()
 
     def prompt(self, groups: Sequence[ProblemGroup], step: int, *, hinted: bool = False) -> None:
@@ -61,7 +61,7 @@ class Sampler:
                     hints.append((group, i, notions, self.prompts.solution_prompt(group.row, notions)))
         for (group, i, notions, prompt), ids in zip(hints, self.prompts.tokenize([h[-1] for h in hints]), strict=True):
             solution = group.solution
-            if ids != solution.prompt_ids[i] and len(ids) <= self._prompt_limit:
+            if ids != solution.prompt_ids[i] and len(ids) <= self._limits.longest:
                 solution.hints[i], solution.prompts[i], solution.prompt_ids[i] = notions, prompt, ids
 
     def foretell(self, groups: Sequence[ProblemGroup], step: int) -> None:
@@ -115,7 +115,7 @@ class Sampler:
     def _meta_ids(self, group: ProblemGroup) -> tuple[int, ...]:
         if context := self.advisers.predictor.context(group.problem):
             (ids,) = self.prompts.tokenize([self.prompts.meta_prompt(group.problem, group.row, context)])
-            if len(ids) <= self._prompt_limit:
+            if len(ids) <= self._limits.longest_meta:
                 return ids
         return self.prompts.meta_ids(group.problem, group.row)
 

@@ -139,7 +139,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
                 prompts=self.prompts,
                 advisers=make_advisers(args),
                 decode=self.decode,
-                prompt_limit=self.limits.longest,
+                limits=self.limits,
             ),
             stream=ProblemStream(keys, seed=args.seed, shuffle=args.shuffle_dataset is not False),
             problems=self.train_dataset,
