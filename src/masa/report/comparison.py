@@ -17,6 +17,8 @@ from masa.runs.jsonlines import flatten
 _COLORS = ("grey", "blue", "orange", "green", "purple", "red")
 """The baseline is grey where it comes first."""
 _AXES = {"tokens": "generated tokens", "seconds": "seconds of training"}
+# Filled bands would turn the order of the names round.
+_LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
 _KINDS = (
     ("solution", "solutions", "--blue"),
     ("audit", "audits", "--purple"),
@@ -84,7 +86,7 @@ def _curves(comparison: Mapping[str, Any]) -> list[Chart]:
             "yaxis": {"tickformat": ".0%"},
             "xaxis": {"title": {"text": title}, "rangemode": "tozero"},
         }
-        layout["hovermode"] = "closest"
+        layout |= {"hovermode": "closest", "legend": _LEGEND}
         if comparison.get("threshold"):
             layout |= _mark(comparison["threshold"]["pass_at_1"], f"{comparison['baseline']}'s final accuracy")
         note = "Held-out pass@1: mean over seeds with its 95 % band (Student's t), and each seed thin behind it."
@@ -125,30 +127,45 @@ def _mark(value: float, words: str) -> dict[str, Any]:
     line = {"color": "--grey", "width": 1, "dash": "dot"}
     return {
         "shapes": [{"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": value, "y1": value, "line": line}],
-        "annotations": [place | {"x": 1, "xanchor": "right", "yanchor": "bottom", "text": label(words)}],
+        "annotations": [place | {"x": 0, "xanchor": "left", "yanchor": "bottom", "text": label(words)}],
     }
 
 
 def _finals(comparison: Mapping[str, Any]) -> Chart | None:
-    """Each seed's final accuracy with its interval over problems."""
+    """Each seed's final accuracy with its interval over problems, the seeds of an arm side by side."""
     traces: list[Trace] = []
+    names: list[str] = []
+    places: list[float] = []
     for index, arm in enumerate(comparison["arms"]):
         if arm["simulated"]:
             continue
         points = arm["final"]["by_seed"]
-        trace = xy([label(arm["arm"])] * len(points), [point["pass_at_1"] for point in points], mode="markers")
+        middle = (len(points) - 1) / 2
+        step = 0.6 / max(1, len(points))
+        x = [len(names) + (i - middle) * step for i in range(len(points))]
+        trace = xy(x, [point["pass_at_1"] for point in points], mode="markers")
         trace["text"] = [f"seed {point['seed']}" for point in points]
+        trace["hovertemplate"] = "%{text}: %{y:.1%}<extra></extra>"
         trace["marker"] = {"size": 9, "color": f"--{_color(comparison, index)[0]}"}
-        traces.append(trace)
+        traces.append(trace | _interval(points))
+        places.append(len(names))
+        names.append(label(arm["arm"]))
     if not traces:
         return None
-    layout = {
-        "yaxis": {"tickformat": ".0%"},
-        "xaxis": {"type": "category"},
-        "showlegend": False,
-        "hovermode": "closest",
-    }
-    return Chart("Final pass@1, each seed", "At the last evaluation, whatever was spent.", traces, layout)
+    axis = {"tickvals": places, "ticktext": names, "title": {"text": ""}}
+    layout = {"yaxis": {"tickformat": ".0%"}, "xaxis": axis, "showlegend": False, "hovermode": "closest"}
+    note = "At the last evaluation, whatever was spent; bars are 95 % bootstrap intervals over problems."
+    return Chart("Final pass@1, each seed", note, traces, layout)
+
+
+def _interval(points: Sequence[Mapping[str, Any]]) -> Trace:
+    """Error bars of the bootstrap over problems, where every run has its problems."""
+    if any(point["low"] is None for point in points):
+        return {}
+    above = [short(point["high"] - point["pass_at_1"]) for point in points]
+    below = [short(point["pass_at_1"] - point["low"]) for point in points]
+    bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.2, "width": 3}
+    return {"error_y": bars}
 
 
 def _tokens(comparison: Mapping[str, Any]) -> Chart | None:

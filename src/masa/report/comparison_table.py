@@ -83,8 +83,8 @@ def intervals(comparison: Mapping[str, Any]) -> list[str]:
         )
     if any(arm["simulated"] for arm in comparison["arms"]):
         found.append(
-            f"The oracle gate is simulated: {comparison['baseline']}'s own curve, at the cost of the tokens of only those "
-            "groups that turned out to have variance. No gate can do better."
+            f"The oracle gate is simulated: {comparison['baseline']}'s own curve, at the cost of only the tokens of "
+            "groups that turned out to have variance. No gate that leaves the gradient as it is can do better."
         )
     return found
 
@@ -119,8 +119,8 @@ def _spent(comparison: Mapping[str, Any], axis: str) -> list[Row]:
         Row(
             f"speed-up in {axis}",
             [_ratio(entry) for entry in entries],
-            f"{name}'s {axis} to the threshold over the arm's, geometric mean over the seeds where both came to it, "
-            "interval of the logarithm.",
+            f"{name}'s {axis} to the threshold over the arm's, geometric mean over the seeds where both came to it "
+            "(how many, where not all), interval of the logarithm.",
         ),
         Row(
             f"speed-up in {axis}, mean curves",
@@ -232,7 +232,9 @@ def _ratio(entry: Mapping[str, Any] | None) -> str:
     if not found:
         return NOTHING
     ends = "" if found["low"] is None or found["high"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
-    return f"{_times(found['mean'])}{ends}"
+    left_out = entry and entry["pairs_left_out"]
+    count = f" ({entry['pairs']} of {entry['pairs'] + left_out})" if entry and left_out else ""
+    return f"{_times(found['mean'])}{ends}{count}"
 
 
 def _times(value: float | None) -> str:
