@@ -49,7 +49,18 @@ class _Arm:
 
 
 def compare(results: Sequence[Mapping[str, Any]], *, baseline: str, arms: Sequence[str] = ()) -> dict[str, Any]:
-    """The comparison as one plain value, in JSON's types.
+    """The comparison as one plain value, in JSON's types. An estimate is `{mean, low, high, n}` over seeds, or None.
+
+    `budgets`, by axis (`tokens`: generated ones, `seconds`: of training): shares of the most that every run has spent.
+    `threshold`: the baseline's final accuracy (0 to 1) and how it was made. `settings`: `common` and `differing`.
+    `arms`, each with `arm`, `simulated`, `seeds` and
+
+    - `at_equal`, by axis, one a budget: `pass_at_1` and its `difference` to the baseline (estimates);
+    - `to_threshold`, by axis: `spent` (estimate over the runs that `reached` it, of `runs`), `by_seed`, `speed_up`
+      (ratio, paired by seed, `pairs_left_out` where a side has none) and the same of the mean over seeds of the curves;
+    - `final`: at the last evaluation, over seeds and, within each seed, over problems;
+    - `curves` (mean and band) by axis, `runs` (each seed's points);
+    - unless simulated: `steps`, `policy_updates`, `awareness`, `gate`, `cutoff` and `ledger` (tokens and seconds).
 
     Args:
         results: one a run, as `run_result` gives them; runs may be missing.
