@@ -58,6 +58,11 @@ def test_a_file_defines_arms_seeds_and_baseline(tmp_path: Path) -> None:
     assert plan(tmp_path, config={"arms": arms}, arms="grpo", seeds="1", baseline="grpo").arms == ["grpo"]
 
 
+@pytest.mark.parametrize("seeds", [[0, 4], "0, 4", ["0", 4]])
+def test_seeds_as_people_write_them(tmp_path: Path, seeds: Any) -> None:
+    assert [run.seed for run in plan(tmp_path, config={"seeds": seeds}, arms="grpo").runs] == [0, 4]
+
+
 def test_an_unequal_condition_is_noted_where_it_was_asked_for(tmp_path: Path) -> None:
     found = plan(tmp_path, config={"arms": {"grpo": {}, "masa": {"num_generations": 8}}})
     assert any("num_generations is 8 in masa, 4 in grpo" in note for note in found.notes)

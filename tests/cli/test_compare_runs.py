@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -149,3 +150,13 @@ def test_a_signal_ends_the_processes_and_says_so(tmp_path: Path, number: signal.
     assert started(output) == ["slow-0"]
     assert list((output / "results").iterdir()) == []
     assert signal.getsignal(number) is before
+
+
+def test_two_comparisons_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    with (output / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use by another masa compare"):
+            make([run("grpo")], output)
+    assert make([run("grpo")], output)[0] == []

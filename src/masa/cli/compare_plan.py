@@ -84,7 +84,7 @@ def read_plan(
     file_seeds, file_baseline = values.pop("seeds", None), values.pop("baseline", None)
     preset = str(values.pop("preset", "masa-efficient"))
     names = _arm_names(arms, own, preset)
-    chosen = _seeds(seeds.split(",") if seeds is not None else DEFAULT_SEEDS if file_seeds is None else file_seeds)
+    chosen = _seeds(next(value for value in (seeds, file_seeds, DEFAULT_SEEDS) if value is not None))
     held_against = str(baseline or file_baseline or DEFAULT_BASELINE)
     if held_against not in names:
         raise UserError(
@@ -152,7 +152,7 @@ def _arm_names(option: str | None, own: Mapping[str, Mapping[str, Any]], preset:
 
 
 def _seeds(value: Any) -> list[int]:
-    items = list(value) if isinstance(value, list | tuple) else [value]
+    items = list(value) if isinstance(value, list | tuple) else str(value).split(",")
     seeds = []
     for item in items:
         text = str(item).strip()

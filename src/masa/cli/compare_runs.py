@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -129,6 +130,7 @@ def run_all(
 
     Raises:
         Stopped: on Ctrl-C or SIGTERM, after all processes have ended.
+        UserError: if another comparison works in the same folder.
     """
     waiting = [run for run in runs if states[run.name] != FINISHED]
     total = len(waiting)
@@ -137,7 +139,7 @@ def run_all(
     failures: list[str] = []
     running: list[_Child] = []
     done = 0
-    with _signals() as received:
+    with _lock(places.output) as lock, _signals() as received:
         try:
             with console.status("") as status:
                 while waiting or running:
@@ -145,7 +147,7 @@ def run_all(
                         raise Stopped(received[0])
                     while waiting and len(running) < jobs:
                         run = waiting.pop(0)
-                        running.append(_start(run, states[run.name], places))
+                        running.append(_start(run, states[run.name], places, lock))
                         console.print(f"{run.name}: {states[run.name]}, log {places.log(run)}", highlight=False)
                     for child in [child for child in running if child.process.poll() is not None]:
                         running.remove(child)
@@ -160,6 +162,20 @@ def run_all(
         finally:
             _stop(running)
     return failures
+
+
+@contextmanager
+def _lock(output: Path) -> Iterator[int]:
+    """Keeps the folder to this process and its runs, which inherit the lock: a run that outlives us still holds it."""
+    with (output / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{output} is in use by another masa compare, or by a run that one left behind: "
+                "wait for it to end, or name another folder with --output"
+            ) from None
+        yield file.fileno()
 
 
 @contextmanager
@@ -181,7 +197,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _start(run: PlannedRun, state: str, places: Places) -> _Child:
+def _start(run: PlannedRun, state: str, places: Places, lock: int) -> _Child:
     folder, config = places.folder(run), places.config(run)
     if state == START and folder.exists():  # a run of ours that came to no checkpoint
         shutil.rmtree(folder)
@@ -194,6 +210,7 @@ def _start(run: PlannedRun, state: str, places: Places) -> _Child:
         stdout=log,
         stderr=subprocess.STDOUT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        pass_fds=(lock,),
         start_new_session=True,  # a group of its own, with the workers that it starts
     )
     return _Child(run, process, log)
