@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from masa.awareness.allocation import allocate, group_scale, row_weight
 from masa.awareness.beliefs import Beta
 from masa.awareness.calibration import (
     AwarenessSummary,
@@ -15,11 +16,12 @@ from masa.awareness.calibration import (
     reliability_table,
     spearman,
 )
-from masa.awareness.cutoff import Cutoff, CutoffDecision
+from masa.awareness.cutoff import Cutoff, CutoffDecision, CutoffRule
 from masa.awareness.cutoff_audit import CutoffReport
 from masa.awareness.expert import ExpertBuffer, ExpertOptions, ExpertTrajectory, format_prediction, make_expert
 from masa.awareness.gate import Gate, GateDecision
-from masa.awareness.gate_audit import GateReport
+from masa.awareness.gate_audit import GateEvent, GateReport
+from masa.awareness.gate_rules import CalibratedRule, ExplorationRule, GateRule, PaperRule
 from masa.awareness.groups import group_advantages, zero_variance
 from masa.awareness.intervals import (
     Interval,
@@ -28,13 +30,21 @@ from masa.awareness.intervals import (
     student_t_interval,
     wilson_interval,
 )
+from masa.awareness.length_calibration import LengthCalibration
 from masa.awareness.notions import NotionMatcher, contains_notion
 from masa.awareness.parsing import find_prediction, parse_prediction
+from masa.awareness.phases import FixedPhases, Phases, PhaseSwitch
 from masa.awareness.predictors import (
+    PREDICTORS,
+    CombinedPredictor,
     Estimate,
     Evidence,
+    HiddenStatePredictor,
+    HistoryPredictor,
+    InContextPredictor,
     NoPredictor,
     Observation,
+    PosteriorPredictor,
     Predictor,
     SelfPredictor,
     make_predictor,
@@ -44,33 +54,50 @@ from masa.awareness.rewards import MetaReward, MetaScorer, RewardOptions, mean_r
 from masa.awareness.warm_start import own_notions, warm_start_target
 
 __all__ = [
+    "PREDICTORS",
     "TEMPLATES",
     "AwarenessSummary",
     "Beta",
+    "CalibratedRule",
     "Classification",
+    "CombinedPredictor",
     "Cutoff",
     "CutoffDecision",
     "CutoffReport",
+    "CutoffRule",
     "Estimate",
     "Evidence",
     "ExpertBuffer",
     "ExpertOptions",
     "ExpertTrajectory",
+    "ExplorationRule",
+    "FixedPhases",
     "Gate",
     "GateDecision",
+    "GateEvent",
     "GateReport",
+    "GateRule",
+    "HiddenStatePredictor",
+    "HistoryPredictor",
+    "InContextPredictor",
     "Interval",
+    "LengthCalibration",
     "MetaPrompt",
     "MetaReward",
     "MetaScorer",
     "NoPredictor",
     "NotionMatcher",
     "Observation",
+    "PaperRule",
+    "PhaseSwitch",
+    "Phases",
+    "PosteriorPredictor",
     "Predictor",
     "ReliabilityBin",
     "RewardOptions",
     "SelfPredictor",
     "add_hint",
+    "allocate",
     "awareness_summary",
     "bootstrap_mean_interval",
     "brier",
@@ -83,6 +110,7 @@ __all__ = [
     "find_prediction",
     "format_prediction",
     "group_advantages",
+    "group_scale",
     "make_expert",
     "make_predictor",
     "mean_reward",
@@ -92,6 +120,7 @@ __all__ = [
     "pearson",
     "reliability_table",
     "resolve_template",
+    "row_weight",
     "spearman",
     "student_t_interval",
     "warm_start_target",

@@ -9,6 +9,7 @@ from typing import Any
 
 from masa.awareness.audit_window import AuditWindow
 from masa.awareness.gate_audit import GateEvent, GateReport, report
+from masa.awareness.gate_rules import GateRule, check_range
 from masa.awareness.predictors.base import Estimate
 from masa.seeding import Purpose, derive_seed, derive_uniform
 
@@ -19,11 +20,11 @@ class GateDecision:
 
     key: int
     rule_skip: bool
-    """The rule alone would skip it."""
+    """The rule alone, or a verdict from outside, would skip it."""
     let_through: bool
     """Skipped by the rule, but passed so that the step does not starve."""
     audited: bool
-    """To be skipped, but rolled out all the same by the audit's draw."""
+    """To be skipped, but rolled out all the same by the audit's draw (or by the randomised rule's own)."""
     gated: bool
     """Not rolled out."""
     probability: float
@@ -34,23 +35,26 @@ class GateDecision:
         """The effective gate's verdict: skipped but for the audit, or but for the gate being inactive."""
         return self.rule_skip and not self.let_through
 
+    def weight(self, most: float = 4.0) -> float:
+        """min(1 / pi, most): what a rolled-out problem stands for, bounded so that no single one rules a step."""
+        return min(1 / self.probability, most) if self.probability > 0 else most
+
 
 class Gate:
-    """The paper's rule with an audit and a limit on what a step may lose (arXiv 2510.03259 version 2, section 3.3).
+    """A rule with an audit and a limit on what a step may lose.
 
-    Rule: skip if the deviation of the estimate is below `gate_std` and its mean within `margin` of 0 or of 1. (The
-    paper says "average 0 or 1"; read to the letter that would force the deviation to 0, so the mean is rounded to the
-    grid of 1/8.) A problem whose predictor abstains passes.
-
-    At most `max_share` of a step's problems may be skipped; over it the least certain pass: largest deviation, then
-    farthest from 0 or 1, then by derived seed. Then each skipped problem is audited with probability `audit`, by a
-    draw that depends on (run seed, step, problem key) alone.
+    At most `max_share` of a step's problems may be skipped; over it those pass of which the rule is least certain, ties
+    by derived seed. Then each skipped problem is rolled out all the same with probability pi, by a draw that depends
+    on (run seed, step, problem key) alone: pi is `audit`, or the rule's own where the rule is a randomised one.
 
     `observe` takes the truth back; quality is estimated over a window of the last rolled-out problems, see
     `masa.awareness.gate_audit`.
 
     Args:
         run_seed: the run's seed.
+        rule: says which problems to skip, see `masa.awareness.gate_rules`.
+        max_share: largest share of a step's problems that may be skipped.
+        audit: probability that a skipped problem is rolled out.
         window: how many of the last rolled-out problems the reported quality rests on.
 
     Raises:
@@ -60,57 +64,64 @@ class Gate:
     def __init__(
         self,
         run_seed: int,
+        rule: GateRule,
         *,
-        gate_std: float = 0.1,
-        margin: float = 1 / 16,
         max_share: float = 0.75,
         audit: float = 0.05,
         window: int = 4096,
     ) -> None:
-        for name, value, low, high in (
-            ("gate_std", gate_std, 0, 1),
-            ("margin", margin, 0, 0.5),
-            ("max_share", max_share, 0, 1),
-            ("audit", audit, 0, 1),
-        ):
-            if not low <= value <= high:
-                raise ValueError(f"gate setting {name} must lie between {low} and {high}, got {value}")
+        check_range("max_share", max_share, 0, 1)
+        check_range("audit", audit, 0, 1)
         self.run_seed = run_seed
-        self.gate_std = gate_std
-        self.margin = margin
+        self.rule = rule
         self.max_share = max_share
         self.audit = audit
         self._window = AuditWindow("gate", window, GateEvent.from_list)
         self._last: dict[str, float] = {}
 
-    def rule(self, estimate: Estimate) -> bool:
-        """Whether the rule alone would skip a problem."""
-        if estimate.abstains or estimate.pass_rate is None or estimate.deviation is None:
-            return False
-        return estimate.deviation < self.gate_std and _from_edge(estimate.pass_rate) <= self.margin
-
     def decide(
-        self, step: int, keys: Sequence[int], estimates: Sequence[Estimate], *, active: bool = True
+        self,
+        step: int,
+        keys: Sequence[int],
+        estimates: Sequence[Estimate],
+        *,
+        active: bool = True,
+        skips: Sequence[bool] | None = None,
     ) -> list[GateDecision]:
         """One decision a problem, in order; to be called once a step over the problems of all processes.
 
-        With `active=False` (the parallel phase) every problem passes and the rule's verdict is only noted, so that
-        its quality can be watched before anything is skipped.
+        Args:
+            step: names the draws.
+            keys: problem keys, one a problem.
+            estimates: what the predictor holds of each.
+            active: if not (the parallel phase), every problem passes and the verdicts are only noted, so that their
+                quality can be watched before anything is skipped.
+            skips: verdicts from outside, one a problem, beside the rule's (an allocation that gives a problem no
+                rollouts): the same limit and audit hold for them.
+
+        Raises:
+            ValueError: if the arguments differ in length.
         """
-        if len(keys) != len(estimates):
-            raise ValueError(f"{len(keys)} problem keys for {len(estimates)} estimates")
-        rule_skips = [self.rule(estimate) for estimate in estimates]
+        outside = [False] * len(keys) if skips is None else skips
+        for name, given in (("estimates", estimates), ("outside verdicts", outside)):
+            if len(given) != len(keys):
+                raise ValueError(f"{len(keys)} problem keys for {len(given)} {name}")
+        rule_skips = [bool(skip) or self.rule.skips(one) for one, skip in zip(estimates, outside, strict=True)]
         excess = sum(rule_skips) - math.floor(self.max_share * len(keys) + 1e-9) if active else 0
         least_certain = sorted(
             (i for i, skip in enumerate(rule_skips) if skip),
-            key=lambda i: self._certainty(step, keys[i], estimates[i]),
+            key=lambda i: (
+                self.rule.certainty(estimates[i]),
+                derive_seed(self.run_seed, Purpose.NEVER_STARVE, step, keys[i]),
+            ),
         )
         let_through = set(least_certain[: max(excess, 0)])
         decisions = []
         for i, (key, rule_skip) in enumerate(zip(keys, rule_skips, strict=True)):
-            candidate = rule_skip and i not in let_through
-            at_stake = candidate and active
-            probability = self.audit if at_stake else 1.0
+            probability = 1.0
+            if at_stake := active and rule_skip and i not in let_through:
+                own = self.rule.probability(estimates[i])
+                probability = self.audit if own is None else own
             audited = at_stake and derive_uniform(self.run_seed, Purpose.AUDIT, step, key) < probability
             gated = at_stake and not audited
             decisions.append(GateDecision(key, rule_skip, i in let_through, audited, gated, probability))
@@ -122,7 +133,7 @@ class Gate:
         decisions: Sequence[GateDecision],
         zero_variance: Sequence[bool | None],
         tokens: Sequence[int | None],
-    ) -> None:
+    ) -> list[GateEvent]:
         """What became of a step's decisions.
 
         Args:
@@ -130,16 +141,24 @@ class Gate:
             zero_variance: whether the solution group's rewards were all equal; None for gated problems.
             tokens: solution tokens the group generated; None for gated problems.
 
+        Returns:
+            One event a problem that was rolled out, in order.
+
         Raises:
             ValueError: if a problem that was rolled out has no truth.
         """
+        events = []
         for decision, flat, spent in zip(decisions, zero_variance, tokens, strict=True):
             if decision.gated:
                 continue
             if flat is None or spent is None:
                 raise ValueError(f"problem {decision.key} was rolled out but comes back without outcome or tokens")
-            event = GateEvent(decision.rule_skip, decision.candidate, bool(flat), decision.probability, int(spent))
+            events.append(
+                GateEvent(decision.rule_skip, decision.candidate, bool(flat), decision.probability, int(spent))
+            )
+        for event in events:
             self._window.add(event)
+        return events
 
     def report(self, confidence: float = 0.9) -> GateReport:
         """The effective gate's quality over the window."""
@@ -176,14 +195,6 @@ class Gate:
         self._last = {str(name): float(value) for name, value in state["last"].items()}
         self._window.load_state_dict(state)
 
-    def _certainty(self, step: int, key: int, estimate: Estimate) -> tuple[float, float, int]:
-        """Sorts the least certain first. Rounded, since equal predictions in another order may differ by an ulp."""
-        return (
-            -round(estimate.deviation or 0.0, 9),
-            -round(_from_edge(estimate.pass_rate or 0.0), 9),
-            derive_seed(self.run_seed, Purpose.NEVER_STARVE, step, key),
-        )
-
     def _note(self, decisions: Sequence[GateDecision]) -> None:
         if n := len(decisions):
             self._last = {
@@ -192,7 +203,3 @@ class Gate:
                 "gate/let_through": float(sum(d.let_through for d in decisions)),
                 "gate/audited": float(sum(d.audited for d in decisions)),
             }
-
-
-def _from_edge(pass_rate: float) -> float:
-    return min(pass_rate, 1 - pass_rate)

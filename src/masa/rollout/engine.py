@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from masa.records import Request, Rollout
 
 
@@ -30,5 +33,19 @@ class Engine(Protocol):
 
         Raises:
             ValueError: if a prompt and its limit exceed the model's positions.
+        """
+        ...
+
+    def prompt_states(self, prompts: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
+        """The policy's last hidden state at the end of each prompt, [prompts, width].
+
+        It is what the output head reads at the prompt's last token, after the final norm. No token is generated, so it
+        costs no more than the prompts' prefill; equal prompts are computed once.
+
+        Args:
+            prompts: token ids, any number of prompts, none included.
+
+        Raises:
+            ValueError: if a prompt is empty or exceeds the model's positions.
         """
         ...

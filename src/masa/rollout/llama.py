@@ -8,6 +8,7 @@ the model, and packed for matrix products, once a call; the model itself is not 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -76,7 +77,8 @@ class LlamaForward:
         self._eps: float = config.rms_norm_eps
         dtype = dtype or self._embedding.dtype
         self._layers = [_Layer.of(layer, dtype) for layer in base.model.layers]
-        self._head = PackedLinear([base.lm_head], dtype)
+        self._head_layer: nn.Module = base.lm_head
+        self._dtype = dtype
         self._dim: int = attention.head_dim
         self._heads: int = config.num_attention_heads
         self._kv_heads: int = config.num_key_value_heads
@@ -91,18 +93,26 @@ class LlamaForward:
         self, tokens: torch.Tensor, lengths: torch.Tensor, past: Layers | None = None
     ) -> tuple[Layers, torch.Tensor]:
         """See `Forward.prefill`."""
+        layers, states = self.states(tokens, lengths, past)
+        return layers, self._head(states)
+
+    def states(
+        self, tokens: torch.Tensor, lengths: torch.Tensor, past: Layers | None = None
+    ) -> tuple[Layers, torch.Tensor]:
+        """See `Forward.states`."""
         rows, width = tokens.shape
         before = past[0][0].shape[2] if past else 0
         positions = torch.arange(before, before + width, device=tokens.device).repeat(rows)
         attention = _PromptAttention(rows, width, past, self._scaling)
         hidden = self._hidden(tokens.flatten(), positions, attention)
         last = torch.arange(rows) * width + lengths - 1
-        return attention.layers, self._logits(hidden[last.to(tokens.device)])
+        return attention.layers, self._normed(hidden[last.to(tokens.device)], self._norm)
 
     def decode(self, tokens: torch.Tensor, cache: SlotCache) -> torch.Tensor:
         """See `Forward.decode`."""
         attention = _SlotAttention(cache, self._kv_heads, self._scaling)
-        return self._logits(self._hidden(tokens, cache.positions().to(tokens.device), attention))
+        hidden = self._hidden(tokens, cache.positions().to(tokens.device), attention)
+        return self._head(self._normed(hidden, self._norm))
 
     def _hidden(self, tokens: torch.Tensor, positions: torch.Tensor, attention: _Attention) -> torch.Tensor:
         """The last layer's output for tokens [n] at positions [n], shape [n, width]."""
@@ -124,8 +134,10 @@ class LlamaForward:
     def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(hidden, weight.shape, weight, self._eps)
 
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._head(self._normed(hidden, self._norm))
+    @cached_property
+    def _head(self) -> PackedLinear:
+        # The largest matrix of a small model, and of no use to who asks for hidden states only.
+        return PackedLinear([self._head_layer], self._dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,19 +91,48 @@ class LocalEngine:
     @contextmanager
     def generation(self, requests: Sequence[Request], *, logprobs: bool = False) -> Iterator[Generation]:
         """What `generate` runs, ready to run once while the context lasts."""
-        self._check(requests)
-        with _evaluation(self.model), _threads(self.num_threads), self._forward(requests) as forward:
+        self._check("request", [(request.prompt_ids, request.max_tokens) for request in requests])
+        positions = max(len(request.prompt_ids) + request.max_tokens for request in requests)
+        with _evaluation(self.model), _threads(self.num_threads), self._forward(positions) as forward:
             yield Generation(self, forward, requests, logprobs)
 
+    def prompt_states(self, prompts: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
+        """The last hidden state at the end of each prompt, [prompts, width]; see `Engine.prompt_states`.
+
+        The model's decoder runs over the prompts in the batches of a prefill, its output head not at all.
+
+        Raises:
+            ValueError: if a prompt is empty, exceeds the model's positions, or holds a token that the model does not
+                know.
+            FloatingPointError: if a state is not finite.
+        """
+        config: Any = self.model.config
+        width = int(config.get_text_config(decoder=True).hidden_size)
+        if not prompts:
+            return np.empty((0, width), dtype=np.float32)
+        self._check("prompt", [(prompt, 0) for prompt in prompts])
+        distinct = list(dict.fromkeys(prompts))
+        blocks: list[NDArray[np.float32]] = []
+        numbers: list[int] = []
+        with _evaluation(self.model), _threads(self.num_threads), self._forward(max(map(len, distinct))) as forward:
+            prefill = Prefill(forward, distinct, _device(self.model), width)
+            for batch, states in prefill.states(range(len(distinct))):
+                numbers += batch
+                blocks.append(states.float().cpu().numpy())
+        found = np.concatenate(blocks)
+        if not np.isfinite(found).all():
+            raise FloatingPointError("the model's hidden states are not finite")
+        rows = {distinct[number]: row for row, number in enumerate(numbers)}
+        return found[[rows[prompt] for prompt in prompts]]
+
     @contextmanager
-    def _forward(self, requests: Sequence[Request]) -> Iterator[Forward]:
+    def _forward(self, positions: int) -> Iterator[Forward]:
         device = _device(self.model).type
         dtype = self.compute_dtype
         if dtype is None and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         if is_llama_shaped(self.model):
             with torch.autocast(device, enabled=False):
-                positions = max(len(request.prompt_ids) + request.max_tokens for request in requests)
                 yield LlamaForward(self.model, positions, dtype)
         else:
             with computing_in(self.model, dtype):
@@ -116,20 +145,26 @@ class LocalEngine:
         found = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
         return None if found is None else int(found)
 
-    def _check(self, requests: Sequence[Request]) -> None:
+    def _check(self, kind: str, prompts: Sequence[tuple[tuple[int, ...], int]]) -> None:
+        """Refuse prompts, each with the tokens that may follow it, that the model cannot take."""
         positions = self.positions
         vocabulary = _vocabulary(self.model)
-        for index, request in enumerate(requests):
-            length = len(request.prompt_ids)
-            if positions is not None and length + request.max_tokens > positions:
+        for index, (prompt, limit) in enumerate(prompts):
+            length = len(prompt)
+            if not length:
+                raise ValueError(f"{kind} {index}: the prompt is empty")
+            if positions is not None and length + limit > positions:
+                if not limit:
+                    raise ValueError(
+                        f"{kind} {index}: {length} tokens, the model has {positions} positions: shorten it"
+                    )
                 raise ValueError(
-                    f"request {index}: a prompt of {length} tokens and a limit of {request.max_tokens} need "
-                    f"{length + request.max_tokens} positions, the model has {positions}: shorten one of them"
+                    f"{kind} {index}: a prompt of {length} tokens and a limit of {limit} need "
+                    f"{length + limit} positions, the model has {positions}: shorten one of them"
                 )
-            if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < vocabulary:
+            if not 0 <= min(prompt) <= max(prompt) < vocabulary:
                 raise ValueError(
-                    f"request {index}: token ids must lie in 0..{vocabulary - 1}, got "
-                    f"{min(request.prompt_ids)}..{max(request.prompt_ids)}"
+                    f"{kind} {index}: token ids must lie in 0..{vocabulary - 1}, got {min(prompt)}..{max(prompt)}"
                 )
 
 

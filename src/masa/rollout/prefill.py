@@ -1,14 +1,17 @@
-"""Keys, values and first logits of prompts, each distinct prompt computed once, and what prompts share once for all."""
+"""Keys, values and first logits of prompts, or their hidden states; what prompts share is computed once for all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from masa.rollout.forward import Forward
 from masa.rollout.slots import Layers
+
+_Run = Callable[[torch.Tensor, torch.Tensor], tuple[Layers, torch.Tensor]]
+"""`Forward.prefill` or `Forward.states` over prompts that continue nothing."""
 
 _MAX_TOKENS = 8192
 """Padded tokens in one forward pass."""
@@ -48,12 +51,17 @@ class Prefill:
     """Computes prompts in batches of similar length, continuing from what the largest family of them shares."""
 
     def __init__(
-        self, forward: Forward, prompts: Sequence[tuple[int, ...]], device: torch.device, vocabulary: int
+        self, forward: Forward, prompts: Sequence[tuple[int, ...]], device: torch.device, outputs: int
     ) -> None:
+        """
+        Args:
+            prompts: distinct ones.
+            outputs: numbers that come of a prompt: the vocabulary's size for logits, the model's width for states.
+        """
         self._forward = forward
         self._prompts = prompts
         self._device = device
-        self._vocabulary = vocabulary
+        self._outputs = outputs
         self._shared = shared_part(prompts)
         self._shared_layers: Layers | None = None
 
@@ -63,25 +71,47 @@ class Prefill:
         Yields:
             Some of `numbers`, and their prefix in that order.
         """
+        for chosen, suffixes, past in self._passes(numbers, self._forward.prefill):
+            yield chosen, self._compute(suffixes, past)
+
+    def states(self, numbers: Sequence[int]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """What the output head reads after some of the prompts.
+
+        Yields:
+            Some of `numbers`, and their states in that order, [prompts, width].
+        """
+        for chosen, suffixes, past in self._passes(numbers, self._forward.states):
+            yield chosen, self._forward.states(*self._padded(suffixes), past)[1]
+
+    def _passes(
+        self, numbers: Sequence[int], run: _Run
+    ) -> Iterator[tuple[list[int], list[tuple[int, ...]], Layers | None]]:
+        """One forward pass each: which prompts, their tokens after what they continue, and that."""
         width = len(self._shared)
         shares = [bool(width) and self._prompts[number][:width] == self._shared for number in numbers]
         for is_shared in (True, False):
             chosen = [number for number, share in zip(numbers, shares, strict=True) if share == is_shared]
             suffixes = [self._prompts[number][width if is_shared else 0 :] for number in chosen]
-            for batch in _batches(suffixes, self._vocabulary):
-                past = self._shared_past() if is_shared else None
-                yield [chosen[index] for index in batch], self._compute([suffixes[index] for index in batch], past)
+            for batch in _batches(suffixes, self._outputs):
+                past = self._shared_past(run) if is_shared else None
+                yield [chosen[index] for index in batch], [suffixes[index] for index in batch], past
 
-    def _shared_past(self) -> Layers:
+    def _shared_past(self, run: _Run) -> Layers:
         if self._shared_layers is None:
             tokens = torch.tensor([self._shared], device=self._device)
-            self._shared_layers, _ = self._forward.prefill(tokens, torch.tensor([len(self._shared)]))
+            self._shared_layers, _ = run(tokens, torch.tensor([len(self._shared)]))
         return self._shared_layers
 
-    def _compute(self, prompts: list[tuple[int, ...]], past: Layers | None) -> Prefix:
+    def _padded(self, prompts: list[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens, [prompts, width], and lengths, [prompts], on the CPU."""
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         width = int(lengths.max())
-        tokens = torch.tensor([[*prompt, *(0,) * (width - len(prompt))] for prompt in prompts], device=self._device)
+        rows = [[*prompt, *(0,) * (width - len(prompt))] for prompt in prompts]
+        return torch.tensor(rows, device=self._device), lengths
+
+    def _compute(self, prompts: list[tuple[int, ...]], past: Layers | None) -> Prefix:
+        tokens, lengths = self._padded(prompts)
+        width = tokens.shape[1]
         layers, logits = self._forward.prefill(tokens, lengths, past)
         if past is not None:
             rows = len(prompts)
@@ -124,7 +154,7 @@ def _right_aligned(states: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     return states.gather(2, columns[:, None, :, None].expand_as(states))
 
 
-def _batches(prompts: Sequence[tuple[int, ...]], vocabulary: int) -> list[list[int]]:
+def _batches(prompts: Sequence[tuple[int, ...]], outputs: int) -> list[list[int]]:
     batches: list[list[int]] = []
     distinct: set[int] = set()
     # Shortest first, so that the newest prompt of a batch is its longest.
@@ -134,7 +164,7 @@ def _batches(prompts: Sequence[tuple[int, ...]], vocabulary: int) -> list[list[i
             size = len(batches[-1]) + 1
             if (
                 size * length <= _MAX_TOKENS
-                and size * len(distinct | {length}) * vocabulary <= _MAX_LOGITS
+                and size * len(distinct | {length}) * outputs <= _MAX_LOGITS
                 and length <= _MAX_PADDING * len(prompts[batches[-1][0]])
             ):
                 batches[-1].append(index)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from trl import GRPOConfig
 
-from masa.awareness import Cutoff, Gate, RewardOptions
+from masa.awareness import Cutoff, Gate, PaperRule, RewardOptions
 from masa.awareness.notions import Matching
 from masa.awareness.rewards import DifficultyReward, LengthReward, NotionReward
 from masa.checks import wrong_types
@@ -187,7 +187,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         """The gate asked for; None rolls out every problem."""
         if self.gate == "none":
             return None
-        return Gate(self.seed, gate_std=self.gate_std, max_share=self.max_gated_share, audit=self.audit_rate)
+        return Gate(self.seed, PaperRule(gate_std=self.gate_std), max_share=self.max_gated_share, audit=self.audit_rate)
 
     def make_cutoff(self) -> Cutoff | None:
         """The cutoff asked for; None leaves every rollout the run's own limit."""
