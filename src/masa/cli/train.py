@@ -227,6 +227,7 @@ def _evaluator(
         with trainer.threads():
             row = heldout.measure(trainer.engine, step)
         row["tokens"] = trainer.ledger.generated_tokens
+        row["seconds"] = sum(value for name, value in trainer.ledger.seconds.items() if name != "evaluation")
         trainer.ledger.add(evaluation_tokens=row["evaluation_tokens"])
         trainer.ledger.add_seconds(evaluation=time.perf_counter() - started)
         assert trainer.run is not None

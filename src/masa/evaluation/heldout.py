@@ -123,6 +123,7 @@ class HeldOut:
             "always_solved_share": statistics.fmean(rate == 1.0 for rate in rates),
             "mean_length": statistics.fmean(n for outcome in outcomes for n in outcome.lengths),
             "truncated_share": statistics.fmean(reason is FinishReason.LENGTH for reason in reasons),
+            "pass_rates": rates,
             "by_task": {task: statistics.fmean(values) for task, values in sorted(by_task.items())},
         }
 
