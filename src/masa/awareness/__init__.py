@@ -31,8 +31,10 @@ from masa.awareness.intervals import (
 from masa.awareness.notions import NotionMatcher, contains_notion
 from masa.awareness.parsing import find_prediction, parse_prediction
 from masa.awareness.predictors import (
+    PREDICTORS,
     Estimate,
     Evidence,
+    HistoryPredictor,
     NoPredictor,
     Observation,
     Predictor,
@@ -44,6 +46,7 @@ from masa.awareness.rewards import MetaReward, MetaScorer, RewardOptions, mean_r
 from masa.awareness.warm_start import own_notions, warm_start_target
 
 __all__ = [
+    "PREDICTORS",
     "TEMPLATES",
     "AwarenessSummary",
     "Beta",
@@ -59,6 +62,7 @@ __all__ = [
     "Gate",
     "GateDecision",
     "GateReport",
+    "HistoryPredictor",
     "Interval",
     "MetaPrompt",
     "MetaReward",

@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from masa.awareness.predictors.base import Estimate, Evidence, Observation, Predictor
+from masa.awareness.predictors.history import HistoryPredictor
 from masa.awareness.predictors.none import NoPredictor
 from masa.awareness.predictors.self_prediction import SelfPredictor
 from masa.errors import UserError, unknown_key_message
 
-PREDICTORS: dict[str, type[Predictor]] = {kind.name: kind for kind in (NoPredictor, SelfPredictor)}
+PREDICTORS: dict[str, type[Predictor]] = {
+    kind.name: kind
+    for kind in (
+        NoPredictor,
+        SelfPredictor,
+        HistoryPredictor,
+    )
+}
 """By name."""
 
 
@@ -28,6 +36,7 @@ __all__ = [
     "PREDICTORS",
     "Estimate",
     "Evidence",
+    "HistoryPredictor",
     "NoPredictor",
     "Observation",
     "Predictor",
