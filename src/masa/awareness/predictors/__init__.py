@@ -7,6 +7,7 @@ from typing import Any
 from masa.awareness.predictors.base import Estimate, Evidence, Observation, Predictor
 from masa.awareness.predictors.history import HistoryPredictor
 from masa.awareness.predictors.none import NoPredictor
+from masa.awareness.predictors.posterior import PosteriorPredictor
 from masa.awareness.predictors.self_prediction import SelfPredictor
 from masa.errors import UserError, unknown_key_message
 
@@ -16,6 +17,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
         NoPredictor,
         SelfPredictor,
         HistoryPredictor,
+        PosteriorPredictor,
     )
 }
 """By name."""
@@ -39,6 +41,7 @@ __all__ = [
     "HistoryPredictor",
     "NoPredictor",
     "Observation",
+    "PosteriorPredictor",
     "Predictor",
     "SelfPredictor",
     "make_predictor",
