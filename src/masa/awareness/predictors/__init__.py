@@ -6,6 +6,7 @@ from typing import Any
 
 from masa.awareness.predictors.base import Estimate, Evidence, Observation, Predictor
 from masa.awareness.predictors.history import HistoryPredictor
+from masa.awareness.predictors.in_context import InContextPredictor
 from masa.awareness.predictors.none import NoPredictor
 from masa.awareness.predictors.posterior import PosteriorPredictor
 from masa.awareness.predictors.self_prediction import SelfPredictor
@@ -18,6 +19,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
         SelfPredictor,
         HistoryPredictor,
         PosteriorPredictor,
+        InContextPredictor,
     )
 }
 """By name."""
@@ -39,6 +41,7 @@ __all__ = [
     "Estimate",
     "Evidence",
     "HistoryPredictor",
+    "InContextPredictor",
     "NoPredictor",
     "Observation",
     "PosteriorPredictor",
