@@ -32,6 +32,7 @@ from masa.awareness.notions import NotionMatcher, contains_notion
 from masa.awareness.parsing import find_prediction, parse_prediction
 from masa.awareness.predictors import (
     PREDICTORS,
+    CombinedPredictor,
     Estimate,
     Evidence,
     HistoryPredictor,
@@ -53,6 +54,7 @@ __all__ = [
     "AwarenessSummary",
     "Beta",
     "Classification",
+    "CombinedPredictor",
     "Cutoff",
     "CutoffDecision",
     "CutoffReport",

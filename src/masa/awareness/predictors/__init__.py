@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from masa.awareness.predictors.base import Estimate, Evidence, Observation, Predictor
+from masa.awareness.predictors.combined import CombinedPredictor
 from masa.awareness.predictors.history import HistoryPredictor
 from masa.awareness.predictors.in_context import InContextPredictor
 from masa.awareness.predictors.none import NoPredictor
@@ -20,6 +21,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
         HistoryPredictor,
         PosteriorPredictor,
         InContextPredictor,
+        CombinedPredictor,
     )
 }
 """By name."""
@@ -38,6 +40,7 @@ def make_predictor(name: str, **options: Any) -> Predictor:
 
 __all__ = [
     "PREDICTORS",
+    "CombinedPredictor",
     "Estimate",
     "Evidence",
     "HistoryPredictor",
