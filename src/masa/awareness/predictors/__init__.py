@@ -6,6 +6,7 @@ from typing import Any
 
 from masa.awareness.predictors.base import Estimate, Evidence, Observation, Predictor
 from masa.awareness.predictors.combined import CombinedPredictor
+from masa.awareness.predictors.hidden_state import HiddenStatePredictor
 from masa.awareness.predictors.history import HistoryPredictor
 from masa.awareness.predictors.in_context import InContextPredictor
 from masa.awareness.predictors.none import NoPredictor
@@ -21,6 +22,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
         HistoryPredictor,
         PosteriorPredictor,
         InContextPredictor,
+        HiddenStatePredictor,
         CombinedPredictor,
     )
 }
@@ -43,6 +45,7 @@ __all__ = [
     "CombinedPredictor",
     "Estimate",
     "Evidence",
+    "HiddenStatePredictor",
     "HistoryPredictor",
     "InContextPredictor",
     "NoPredictor",
