@@ -61,6 +61,27 @@ def test_without_predictions_the_posterior_speaks_alone():
     assert predictor.estimate(Evidence(problem(1))).abstains
 
 
+def test_known_problems_without_predictions_start_from_the_base_rate():
+    """With 90 % of the problems all wrong and the rest half right, one all-wrong group makes a problem near hopeless.
+
+    A uniform prior gives it 9 / 17 of zero variance (of 1 / (1 + 8) to start with), the base rate much more.
+    """
+    predictor, posterior = CombinedPredictor(), PosteriorPredictor()
+    rng = np.random.default_rng(0)
+    rates = np.where(rng.uniform(size=200) < 0.9, 0.0, 0.5)
+    for step in range(8):
+        observations = [observation(k, int(rng.binomial(8, rates[k]))) for k in range(25 * step, 25 * step + 25)]
+        observations += [observation(k, int(rng.binomial(8, rates[k]))) for k in range(0, 25 * step, 5)]
+        for each in (predictor, posterior):
+            each.observe(step, observations)
+    hopeless = next(k for k in range(199, 0, -1) if rates[k] == 0)
+    assert posterior.estimate(Evidence(problem(hopeless))).beta.zero_variance(8) == pytest.approx(9 / 17, abs=1e-3)
+    assert predictor.estimate(Evidence(problem(hopeless))).beta.zero_variance(8) > 0.9
+    half = next(k for k in range(199, 0, -1) if rates[k] == 0.5)
+    assert predictor.estimate(Evidence(problem(half))).beta.zero_variance(8) < 0.3
+    assert predictor.estimate(Evidence(problem(999))).abstains
+
+
 def test_before_it_is_calibrated_its_word_counts_for_two_rollouts():
     result = CombinedPredictor().estimate(Evidence(problem(0), said(0.0, 0.0, length=30)))
     assert (result.belief.a, result.belief.b) == (0.5, 2.5)
@@ -85,8 +106,8 @@ def test_length_falls_back_on_the_memory():
 
 @pytest.mark.parametrize("bias", [0.0, 3.0])
 def test_new_problems_are_foretold_with_calibration(bias):
-    """3,000 new problems in five parts of 600: a share has a standard error below 0.0205, and the calibration itself,
-    from 100 groups a part, one of 0.05; 0.16 is three of both together. Averaged over five seeds, 0.07."""
+    """3,000 new problems in five parts by what was foretold: one calibration's gap in a part deviates by 0.03 to 0.05
+    around a bias of up to 0.035 (measured over 16 seeds), the mean of five by 0.02."""
     gaps = []
     for seed in range(5):
         world = World(seed, bias=bias)
@@ -102,8 +123,8 @@ def test_new_problems_are_foretold_with_calibration(bias):
         parts = np.array_split(np.argsort(foretold, kind="stable"), 5)
         gaps.append([foretold[part].mean() - flat[part].mean() for part in parts])
         assert predictor.metrics()["predictor/log_loss"] < predictor.metrics()["predictor/log_loss_base"] - 0.03
-    assert np.abs(gaps).max() < 0.16
-    assert np.abs(np.mean(gaps, axis=0)).max() < 0.07
+    assert np.abs(gaps).max() < 0.18
+    assert np.abs(np.mean(gaps, axis=0)).max() < 0.09
 
 
 def test_history_sharpens_and_its_weight_is_learnt():
@@ -124,7 +145,7 @@ def test_history_sharpens_and_its_weight_is_learnt():
 def test_rare_groups_weigh_by_one_over_their_probability():
     """The policy says 1/2 of everything, easy problems are rolled out at 10 %: the base rate comes out all the same.
 
-    About 40 easy groups of 1,024 stand for 400: standard error about 0.04 a seed, 0.015 over eight.
+    About 40 easy groups of 1,024 stand for 400: standard error about 0.04 a seed, 0.015 over eight; 0.06 is four.
     """
     errors, unweighed = [], []
     for seed in range(8):

@@ -60,29 +60,31 @@ def test_it_abstains_until_the_minimum_and_without_a_state():
 
 
 def test_pass_rates_zero_variance_and_lengths_are_foretold():
-    """Calibration on 6,000 new problems, in five parts by what was foretold.
+    """Calibration on 2,000 new problems in five parts by what was foretold, averaged over four heads.
 
-    The share of zero-variance groups in a part of 1,200 has a standard error below 0.0145, and the head itself, fitted
-    to 768 groups, one of about 0.02 in the middle: 0.07 is three of both together, and a head without its spread
-    misses it (next test).
+    One head's gap in a part deviates by 0.03 (measured over 16 seeds; the head's own error is most of it), so the mean
+    of four by 0.015; 0.06 is four of these.
     """
-    world = World(3)
-    predictor = trained(world)
-    states, rates, right, lengths = world.draw(6000)
-    estimates = foretell(predictor, states)
-    foretold = np.array([e.beta.zero_variance(8) for e in estimates])
-    flat = np.isin(right, (0, 8))
-    for part in np.array_split(np.argsort(foretold), 5):
-        assert abs(foretold[part].mean() - flat[part].mean()) < 0.07
-    means = np.array([e.pass_rate for e in estimates])
-    assert abs(means.mean() - rates.mean()) < 0.03
-    assert np.corrcoef(means, rates)[0, 1] > 0.85
-    inside = np.abs(means - rates) < np.array([e.deviation for e in estimates])
-    assert 0.6 < inside.mean() < 0.85  # a normal has 0.68 within one deviation, skewed beliefs somewhat more
-    errors = np.log([e.length for e in estimates]) - np.log(lengths)
-    assert np.abs(errors).mean() < 0.1
-    assert predictor.metrics()["predictor/logit_spread"] == pytest.approx(1.0, abs=0.4)
-    assert predictor.metrics()["predictor/log_loss"] < predictor.metrics()["predictor/log_loss_base"] - 0.05
+    gaps = []
+    for seed in range(4):
+        world = World(seed)
+        predictor = trained(world)
+        states, rates, right, lengths = world.draw(2000)
+        estimates = foretell(predictor, states)
+        foretold = np.array([e.beta.zero_variance(8) for e in estimates])
+        flat = np.isin(right, (0, 8))
+        gaps.append([foretold[p].mean() - flat[p].mean() for p in np.array_split(np.argsort(foretold), 5)])
+        means = np.array([e.pass_rate for e in estimates])
+        assert abs(means.mean() - rates.mean()) < 0.03
+        best = np.corrcoef(logistic(world.base + states @ world.direction), rates)[0, 1]
+        assert np.corrcoef(means, rates)[0, 1] > best - 0.03
+        inside = np.abs(means - rates) < np.array([e.deviation for e in estimates])
+        assert 0.6 < inside.mean() < 0.9  # a normal has 0.68 within one deviation, skewed beliefs somewhat more
+        errors = np.log([e.length for e in estimates]) - np.log(lengths)
+        assert np.abs(errors).mean() < 0.1
+        assert predictor.metrics()["predictor/logit_spread"] == pytest.approx(1.0, abs=0.5)
+        assert predictor.metrics()["predictor/log_loss"] < predictor.metrics()["predictor/log_loss_base"] - 0.05
+    assert np.abs(np.mean(gaps, axis=0)).max() < 0.06
 
 
 def test_states_that_say_nothing_give_the_base_rate_with_its_spread():
@@ -113,8 +115,8 @@ def test_rare_groups_weigh_by_one_over_their_probability():
             world = World(seed, spread=2.0)
             world.direction = np.zeros(WIDTH)
             predictor = HiddenStatePredictor(forgetting=1.0)
-            for step in range(6):
-                observations = world.step(128, chance=lambda rates: np.where(rates > 0.5, 0.1, 1.0))
+            for step in range(2):
+                observations = world.step(384, chance=lambda rates: np.where(rates > 0.5, 0.1, 1.0))
                 if not weigh:
                     observations = [
                         observation(0, sum(o.outcome.correct), hidden=o.evidence.hidden) for o in observations
@@ -124,20 +126,24 @@ def test_rare_groups_weigh_by_one_over_their_probability():
             truth = logistic(-1.0 + World(98).rng.normal(0, 2.0, 200_000)).mean()
             error = np.mean([e.pass_rate for e in foretell(predictor, states)]) - truth
             (errors if weigh else unweighed).append(error)
-    # Some 20 easy groups a seed stand for 200: standard error about 0.05, over six seeds 0.02.
-    assert abs(np.mean(errors)) < 0.06
+    # One seed's error deviates by 0.03 (measured over 24), the mean of six by 0.012.
+    assert abs(np.mean(errors)) < 0.05
     assert np.mean(unweighed) < -0.1
 
 
 def test_drift_is_followed():
-    world = World(6)
-    predictor = trained(world, steps=16)
-    world.base = 3.0
-    for step in range(32):
-        predictor.observe(16 + step, world.step())
-    states, rates, _, _ = world.draw(1000)
-    means = np.array([e.pass_rate for e in foretell(predictor, states)])
-    assert means.mean() == pytest.approx(rates.mean(), abs=0.06)
+    """After a jump, older groups fade: of 512 old groups 0.8 ** 10 = 11 % is left beside 320 new ones."""
+    gaps = {}
+    for forgetting in (0.8, 1.0):
+        world = World(6)
+        predictor = trained(world, steps=16, forgetting=forgetting)
+        world.base = 3.0
+        for step in range(10):
+            predictor.observe(16 + step, world.step())
+        states, rates, _, _ = world.draw(1000)
+        gaps[forgetting] = abs(np.mean([e.pass_rate for e in foretell(predictor, states)]) - rates.mean())
+    assert gaps[0.8] < 0.08
+    assert gaps[1.0] > 0.15
 
 
 @pytest.mark.parametrize("width", [WIDTH, 150])

@@ -23,19 +23,74 @@ _HISTORY_WEIGHTS = np.linspace(0.0, 1.0, 11)
 _MINIMUM_KNOWN = 30
 """Groups with both prediction and history, before the weight of history is fitted."""
 _UNFITTED_HISTORY_WEIGHT = 0.5
+_NOTHING_SAID = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A group rolled out, of whose pass rate there was a prediction."""
+    """A group rolled out."""
 
     said: float
+    """The pass rate foretold of it; 1/2 where nothing was."""
     right: int
     rolled: int
     weight: float
     past_right: float
     """What was remembered of the problem before this group."""
     past_wrong: float
+
+
+class _Pool:
+    """The last groups of one kind, with or without predictions, and what they teach."""
+
+    def __init__(self, window: int, minimum: int, history_weight: float | None) -> None:
+        self.minimum = minimum
+        self.set_weight = history_weight
+        self.groups: deque[_Group] = deque(maxlen=window)
+        self.calibration: Calibration | None = None
+        self.history_weight = _UNFITTED_HISTORY_WEIGHT if history_weight is None else history_weight
+
+    def belief(self, prior: Beta, past: tuple[float, float]) -> Beta:
+        """A prior with the problem's remembered rollouts (right, wrong) as evidence."""
+        return Beta(prior.a + self.history_weight * past[0], prior.b + self.history_weight * past[1])
+
+    def prior(self, said: float) -> Beta:
+        """What is believed of a problem of which this was foretold, its history aside."""
+        if self.calibration is not None:
+            return self.calibration.belief(said)
+        return Beta(0.5 + _RAW_WEIGHT * said, 0.5 + _RAW_WEIGHT * (1 - said))
+
+    def fit(self) -> None:
+        """Learn from the groups, once there are enough."""
+        if len(self.groups) < self.minimum:
+            return
+        columns: Floats = np.array(self.as_lists(), np.float64)
+        self.calibration = fit_calibration(*columns[:, :4].T)
+        known = columns[columns[:, 4] + columns[:, 5] > 0]
+        if self.set_weight is None and len(known) >= _MINIMUM_KNOWN:
+            self.history_weight = self._best_history_weight(known)
+
+    def as_lists(self) -> list[list[float]]:
+        """The groups, JSON-able."""
+        return [[g.said, g.right, g.rolled, g.weight, g.past_right, g.past_wrong] for g in self.groups]
+
+    def load(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Continue with saved groups; what they teach follows from them."""
+        unfitted = _UNFITTED_HISTORY_WEIGHT if self.set_weight is None else self.set_weight
+        self.calibration, self.history_weight = None, unfitted
+        self.groups.clear()
+        self.groups.extend(_Group(*row) for row in rows)
+        self.fit()
+
+    def _best_history_weight(self, known: Floats) -> float:
+        said, right, rolled, weights, past_right, past_wrong = known.T
+        priors = [self.prior(value) for value in said]
+        a, b = np.array([prior.a for prior in priors]), np.array([prior.b for prior in priors])
+        likelihoods = [
+            float(weights @ beta_binomial(a + weight * past_right, b + weight * past_wrong, right, rolled))
+            for weight in _HISTORY_WEIGHTS
+        ]
+        return float(_HISTORY_WEIGHTS[int(np.argmax(likelihoods))])
 
 
 class CombinedPredictor(Predictor):
@@ -48,16 +103,17 @@ class CombinedPredictor(Predictor):
        Beta(a + h right, b + h wrong), with the forgetting of `posterior` within right and wrong. The weight h allows
        for what the policy has learnt since the last visit; unless set, it is the one of 0, 0.1, ..., 1 that makes the
        window's groups likeliest (0.5 until 30 of them had history).
-    3. Without valid predictions the posterior speaks alone, and without history either it abstains. Before `minimum`
-       groups the word of the policy counts for two rollouts.
+    3. Without valid predictions history speaks alone, and without history either it abstains. The prior is then the
+       base rate of such groups with its spread, by the same fit: a uniform one would call every problem lively.
 
+    Before `minimum` groups of a kind the word of the policy counts for two rollouts, and history alone is `posterior`.
     Groups weigh 1 / probability. The length is that of `self`, or else the posterior's memory.
 
     Args:
         predictions: `all`, or `unseen`: no meta rollouts for problems whose history counts at least `known_rollouts`.
         known_rollouts: see there; rollouts after forgetting.
-        window: groups the calibration rests on.
-        minimum: groups before it is used.
+        window: groups of a kind (with valid predictions, without) that are kept.
+        minimum: groups of a kind before they are calibrated by.
         history_weight: h, 0..1; None fits it.
         prior_right: a0 of the posterior.
         prior_wrong: b0 of the posterior.
@@ -91,26 +147,21 @@ class CombinedPredictor(Predictor):
             check_setting(self.name, "history_weight", history_weight, 0, 1)
         self.predictions = predictions
         self.known_rollouts = known_rollouts
-        self.minimum = minimum
-        self.history_weight = history_weight
         self._self = SelfPredictor()
         self._posterior = PosteriorPredictor(prior_right=prior_right, prior_wrong=prior_wrong, forgetting=forgetting)
-        self._groups: deque[_Group] = deque(maxlen=window)
-        self._calibration: Calibration | None = None
-        self._fitted_history_weight = _UNFITTED_HISTORY_WEIGHT
+        self._foretold = _Pool(window, minimum, history_weight)
+        self._silent = _Pool(window, minimum, history_weight)
         self._scores = ScoreWindow()
 
     def estimate(self, evidence: Evidence) -> Estimate:
         """The belief from this step's predictions and the problem's past."""
-        key = evidence.problem.key
+        past = self._posterior.counts(evidence.problem.key)
         said, remembered = self._self.estimate(evidence), self._posterior.estimate(evidence)
         belief, valid = remembered.belief, remembered.valid
         if said.pass_rate is not None:
-            prior = self._prior(said.pass_rate)
-            right, wrong = self._posterior.counts(key)
-            weight = self._fitted_history_weight
-            belief = Beta(prior.a + weight * right, prior.b + weight * wrong)
-            valid = said.valid
+            belief, valid = self._foretold.belief(self._foretold.prior(said.pass_rate), past), said.valid
+        elif belief is not None and self._silent.calibration is not None:
+            belief = self._silent.belief(self._silent.prior(_NOTHING_SAID), past)
         return Estimate(
             pass_rate=None if belief is None else belief.mean,
             deviation=None if belief is None else belief.deviation,
@@ -126,71 +177,43 @@ class CombinedPredictor(Predictor):
         self._scores.add([self.estimate(observation.evidence) for observation in observations], observations)
         for observation in observations:
             said = self._self.estimate(observation.evidence).pass_rate
-            if said is not None:
-                right, rolled = sum(observation.outcome.correct), len(observation.outcome.correct)
-                past = self._posterior.counts(observation.evidence.problem.key)
-                self._groups.append(_Group(said, right, rolled, 1 / observation.probability, *past))
+            pool = self._silent if said is None else self._foretold
+            correct = observation.outcome.correct
+            past = self._posterior.counts(observation.evidence.problem.key)
+            word = _NOTHING_SAID if said is None else said
+            pool.groups.append(_Group(word, sum(correct), len(correct), 1 / observation.probability, *past))
         self._posterior.observe(step, observations)
-        self._fit()
+        for pool in (self._foretold, self._silent):
+            pool.fit()
 
     def wants_predictions(self, problem: Problem) -> bool:
         """With `unseen`, only of problems whose history counts for too little."""
         return self.predictions == "all" or sum(self._posterior.counts(problem.key)) < self.known_rollouts
 
     def state_dict(self) -> dict[str, Any]:
-        """The window and the posteriors, JSON-able; the calibration follows from the window."""
+        """The windows and the posteriors, JSON-able; calibrations follow from the windows."""
         return {
-            "groups": [[g.said, g.right, g.rolled, g.weight, g.past_right, g.past_wrong] for g in self._groups],
+            "foretold": self._foretold.as_lists(),
+            "silent": self._silent.as_lists(),
             "posterior": self._posterior.state_dict(),
             "scores": self._scores.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
-        self._groups.clear()
-        self._groups.extend(_Group(*row) for row in state["groups"])
+        self._foretold.load(state["foretold"])
+        self._silent.load(state["silent"])
         self._posterior.load_state_dict(state["posterior"])
         self._scores.load_state_dict(state["scores"])
-        self._fit()
 
     def metrics(self) -> dict[str, float]:
         """What the policy's word and the problems' histories are worth, and how well zero variance was foretold."""
         values = {
             "predictor/known_problems": float(self._posterior.known),
-            "predictor/calibration_groups": float(len(self._groups)),
-            "predictor/history_weight": self._fitted_history_weight,
+            "predictor/calibration_groups": float(len(self._foretold.groups)),
+            "predictor/history_weight": self._foretold.history_weight,
+            "predictor/history_weight_silent": self._silent.history_weight,
         }
-        if self._calibration is not None:
-            values["predictor/calibration_range"] = self._calibration.range
+        if self._foretold.calibration is not None:
+            values["predictor/calibration_range"] = self._foretold.calibration.range
         return values | self._scores.metrics()
-
-    def _prior(self, said: float) -> Beta:
-        if self._calibration is not None:
-            return self._calibration.belief(said)
-        return Beta(0.5 + _RAW_WEIGHT * said, 0.5 + _RAW_WEIGHT * (1 - said))
-
-    def _fit(self) -> None:
-        if self.history_weight is not None:
-            self._fitted_history_weight = self.history_weight
-        if len(self._groups) < self.minimum:
-            self._calibration = None
-            return
-        columns: Floats = np.array(
-            [[g.said, g.right, g.rolled, g.weight, g.past_right, g.past_wrong] for g in self._groups], np.float64
-        )
-        self._calibration = fit_calibration(*columns[:, :4].T)
-        if self.history_weight is None:
-            self._fitted_history_weight = self._fit_history_weight(columns)
-
-    def _fit_history_weight(self, columns: Floats) -> float:
-        known = columns[columns[:, 4] + columns[:, 5] > 0]
-        if len(known) < _MINIMUM_KNOWN:
-            return _UNFITTED_HISTORY_WEIGHT
-        said, right, rolled, weights, past_right, past_wrong = known.T
-        priors = [self._prior(value) for value in said]
-        a, b = np.array([prior.a for prior in priors]), np.array([prior.b for prior in priors])
-        likelihoods = [
-            float(weights @ beta_binomial(a + weight * past_right, b + weight * past_wrong, right, rolled))
-            for weight in _HISTORY_WEIGHTS
-        ]
-        return float(_HISTORY_WEIGHTS[int(np.argmax(likelihoods))])

@@ -71,8 +71,8 @@ class HiddenStatePredictor(Predictor):
     from how far groups came out from what was foretold of them beforehand, by maximum likelihood. It thus
     holds whatever the head cannot know, the policy's drift included.
 
-    A step's fit costs O(n m^2 + m^3) for n groups of width w, m = min(n, w): with a full window about 0.05 s at width
-    64 and 1 s at width 2048, on one core; an estimate costs O(m w). The window's hidden states, 4 n w bytes, are part
+    A step's fit costs O(n m^2 + m^3) for n groups of width w, m = min(n, w): with a full window about 0.1 s at width
+    64 and 2 s at width 2048, on one core; an estimate costs O(m w). The window's hidden states, 4 n w bytes, are part
     of the state.
 
     Args:

@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 _CONSTANT_PRECISION = 1e-2
 """Prior precision of the intercept: a base rate anywhere from 1e-9 to 1 - 1e-9 is nothing strange."""
 _ITERATIONS = 25
+_TOLERANCE = 1e-3
+"""Largest change of a logit in an iteration that is not worth another."""
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 _NODE_WEIGHTS = _NODE_WEIGHTS / _NODE_WEIGHTS.sum()
 _SPREADS: Floats = np.linspace(0.0, 6.0, 31)
@@ -83,9 +85,11 @@ def fit_line(features: Floats, targets: Floats, noise: Floats, ridge: float) -> 
 def fit_logits(features: Floats, right: Floats, rolled: Floats, weights: Floats, spread: float, ridge: float) -> Line:
     """Mixed binomial regression: logit of a group = line + normal deviate of standard deviation `spread`.
 
-    Laplace's approximation around the joint mode, by Newton's method: each iteration is a ridge regression on the
-    working targets z = f + (k - G m) / W with noise 1 / W + spread^2, W = G m (1 - m), and the logits f go to their
-    own best guess between line and target. With a spread, a group of 8 is the evidence of one problem, not of eight.
+    Variational: the logit of a group is normal around f with variance 1 / (W + 1 / spread^2), and each iteration is a
+    ridge regression on the working targets z = f + (k - G E[m]) / W with noise 1 / W + spread^2, W = G E[m (1 - m)],
+    after which f goes to its own best guess between line and target. (At the mode instead of in expectation, which is
+    Laplace's approximation, the slope comes out 5 to 10 % too flat for groups of 8.) With a spread, a group of 8 is the
+    evidence of one problem, not of eight.
 
     Args:
         features: standardised, [n, width + 1].
@@ -97,16 +101,19 @@ def fit_logits(features: Floats, right: Floats, rolled: Floats, weights: Floats,
     """
     regression = _Regression(features, _prior(features.shape[1], ridge))
     logits = np.log((right + 0.5) / (rolled - right + 0.5))
+    deviations = np.full(len(logits), min(spread, 1.0))
     for _ in range(_ITERATIONS):
-        information, targets = _working(logits, right, rolled)
+        information, targets = _working(logits, deviations, right, rolled)
         fitted = features @ regression.coefficients(targets, (1 / information + spread**2) / weights)
         pull = spread**2 / (1 / information + spread**2)
         # Groups all right or all wrong have targets far out: bounded moves keep Newton's method from overshooting.
         move = np.clip(fitted + pull * (targets - fitted) - logits, -3.0, 3.0)
         logits = logits + move
-        if np.abs(move).max() < 1e-6:
+        # Halfway only: wide logits call for little information and the other way round, and would swing for ever.
+        deviations = (deviations + spread / np.sqrt(information * spread**2 + 1)) / 2
+        if np.abs(move).max() < _TOLERANCE:
             break
-    information, targets = _working(logits, right, rolled)
+    information, targets = _working(logits, deviations, right, rolled)
     return regression.line(targets, (1 / information + spread**2) / weights)
 
 
@@ -134,11 +141,12 @@ def pass_rate_moments(mean: float, variance: float) -> tuple[float, float]:
     return first, float(np.sqrt(_NODE_WEIGHTS @ (rates - first) ** 2))
 
 
-def _working(logits: Floats, right: Floats, rolled: Floats) -> tuple[Floats, Floats]:
-    """Information W and working targets at these logits, each [n]."""
-    rates = 1 / (1 + np.exp(-np.clip(logits, -30.0, 30.0)))
-    information = np.maximum(rolled * rates * (1 - rates), 1e-6)
-    return information, logits + (right - rolled * rates) / information
+def _working(logits: Floats, deviations: Floats, right: Floats, rolled: Floats) -> tuple[Floats, Floats]:
+    """Expected information W and working targets where logits are normal with these deviations, each [n]."""
+    at = np.clip(logits[:, None] + deviations[:, None] * _NODES[None, :], -30.0, 30.0)
+    rates = 1 / (1 + np.exp(-at))
+    information = np.maximum(rolled * ((rates * (1 - rates)) @ _NODE_WEIGHTS), 1e-6)
+    return information, logits + (right - rolled * (rates @ _NODE_WEIGHTS)) / information
 
 
 def _prior(width: int, ridge: float) -> Floats:
