@@ -47,3 +47,10 @@ def test_an_estimate_without_a_belief_of_its_own_gives_one_from_its_moments():
     assert Estimate().beta is None
     assert Estimate(0.5, 0.1, abstains=False).beta == Beta.from_moments(0.5, 0.1)
     assert Estimate(0.5, 0.1, abstains=False, belief=Beta(2, 3)).beta == Beta(2, 3)
+
+
+def test_opinions_far_apart_are_ignorance_and_not_certainty():
+    torn = Estimate(0.125, 0.33, abstains=False).beta
+    assert torn.mean == pytest.approx(0.125)
+    assert torn.zero_variance(8) < 0.7
+    assert Beta.from_moments(0.125, 0.33).zero_variance(8) > 0.9

@@ -50,7 +50,7 @@ def trained(world, steps=20, **settings):
 
 
 def test_without_predictions_the_posterior_speaks_alone():
-    predictor, posterior = CombinedPredictor(), PosteriorPredictor()
+    predictor, posterior = CombinedPredictor(), PosteriorPredictor(prior=(1.0, 1.0))
     assert predictor.estimate(Evidence(problem(0))).abstains
     invalid = (Prediction(), Prediction(), Prediction(0.5))
     assert predictor.estimate(Evidence(problem(0), invalid)).abstains
@@ -66,7 +66,7 @@ def test_known_problems_without_predictions_start_from_the_base_rate():
 
     A uniform prior gives it 9 / 17 of zero variance (of 1 / (1 + 8) to start with), the base rate much more.
     """
-    predictor, posterior = CombinedPredictor(), PosteriorPredictor()
+    predictor, posterior = CombinedPredictor(), PosteriorPredictor(prior=(1.0, 1.0))
     rng = np.random.default_rng(0)
     rates = np.where(rng.uniform(size=200) < 0.9, 0.0, 0.5)
     for step in range(8):

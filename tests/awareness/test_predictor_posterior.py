@@ -32,7 +32,7 @@ def test_update_by_hand():
 
 def test_the_prior_is_no_evidence_and_is_not_forgotten():
     # Only all-wrong groups: b - b0 tends to 8 / (1 - 0.5) = 16, a stays at a0.
-    predictor = PosteriorPredictor(prior_right=2.0, prior_wrong=3.0)
+    predictor = PosteriorPredictor(prior=(2.0, 3.0))
     for step in range(60):
         predictor.observe(step, [observation(0, 0)])
     assert estimate(predictor).belief.a == 2.0
@@ -66,7 +66,7 @@ def test_rarely_rolled_out_problems_need_no_weights():
     """
     rng = np.random.default_rng(1)
     rates = rng.uniform(size=4000)
-    predictor = PosteriorPredictor(forgetting=1.0)
+    predictor = PosteriorPredictor(prior=(1.0, 1.0), forgetting=1.0)
     chances = np.ones(4000)
     for step in range(4):
         rolled = np.flatnonzero(rng.uniform(size=4000) < chances)
@@ -109,7 +109,58 @@ def test_log_loss_by_hand():
     assert predictor.metrics()["predictor/log_loss_base"] == pytest.approx(0.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("setting", [{"prior_right": 0.0}, {"prior_wrong": -1.0}, {"forgetting": 1.5}])
-def test_bad_settings(setting):
-    with pytest.raises(ValueError, match=f"posterior predictor setting {next(iter(setting))} must lie between"):
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ({"prior": (0.0, 1.0)}, "prior right"),
+        ({"prior": (1.0, -1.0)}, "prior wrong"),
+        ({"forgetting": 1.5}, "forgetting"),
+    ],
+)
+def test_bad_settings(setting, name):
+    with pytest.raises(ValueError, match=f"posterior predictor setting {name} must lie between"):
         PosteriorPredictor(**setting)
+
+
+def two_kinds(predictor, *, keys=600, gated=False, seed=0):
+    """Problems solved always, never or half of the time, a third each; the first two kinds may be hidden by a gate."""
+    rng = np.random.default_rng(seed)
+    for key in range(keys):
+        rate = (0.02, 0.5, 0.98)[key % 3]
+        probability = 0.1 if gated and key % 3 != 1 else 1.0
+        if rng.uniform() < probability:
+            predictor.observe(key, [observation(key, int(rng.binomial(8, rate)), probability=probability)])
+    return predictor
+
+
+def test_the_fitted_prior_lets_one_sided_histories_count():
+    """Where most problems are solved always or never, eight right of eight foretell the next eight: 0.98^8 = 0.85."""
+    fitted, uniform = two_kinds(PosteriorPredictor()), two_kinds(PosteriorPredictor(prior=(1.0, 1.0)))
+    assert fitted.prior.mean == pytest.approx(0.5, abs=0.05)
+    assert fitted.prior.a + fitted.prior.b < 1.0
+    for predictor, least in ((fitted, 0.8), (uniform, 0.0)):
+        predictor.observe(10**6, [observation(601, 8)])
+        assert least <= estimate(predictor, 601).belief.zero_variance(8) <= 0.95
+    assert estimate(uniform, 601).belief.zero_variance(8) < 0.6
+
+
+def test_problems_that_a_gate_hides_count_in_the_prior_for_what_they_stand_for():
+    open_prior = two_kinds(PosteriorPredictor(window=4096), keys=3000).prior
+    hidden_prior = two_kinds(PosteriorPredictor(window=4096), keys=3000, gated=True).prior
+    naive = PosteriorPredictor(window=4096)
+    rng = np.random.default_rng(0)
+    for key in range(3000):
+        if rng.uniform() < (1.0 if key % 3 == 1 else 0.1):
+            naive.observe(key, [observation(key, int(rng.binomial(8, (0.02, 0.5, 0.98)[key % 3])))])
+    flat = open_prior.zero_variance(8)
+    assert hidden_prior.zero_variance(8) == pytest.approx(flat, abs=0.08)
+    assert naive.prior.zero_variance(8) < flat - 0.2
+
+
+def test_few_groups_leave_the_prior_uniform():
+    predictor = PosteriorPredictor(minimum=32)
+    for key in range(31):
+        predictor.observe(key, [observation(key, 8)])
+    assert (predictor.prior.a, predictor.prior.b) == (1.0, 1.0)
+    predictor.observe(31, [observation(31, 8)])
+    assert predictor.prior.mean > 0.9

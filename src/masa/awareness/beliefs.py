@@ -28,12 +28,19 @@ class Beta:
             raise ValueError(f"a Beta distribution needs positive parameters, got {self.a} and {self.b}")
 
     @classmethod
-    def from_moments(cls, mean: float, deviation: float) -> Beta:
-        """The distribution with this mean and standard deviation, as near as a Beta distribution comes to them."""
+    def from_moments(cls, mean: float, deviation: float, *, least: float = _LEAST) -> Beta:
+        """The distribution with this mean and standard deviation, as near as a Beta distribution comes to them.
+
+        Args:
+            mean: 0..1.
+            deviation: 0 or more.
+            least: smallest weight a + b. Below 2 a belief says "surely 0 or surely 1", where a wide spread of opinions
+                may only mean "I do not know".
+        """
         mean = min(max(mean, _EDGE), 1 - _EDGE)
         spread = mean * (1 - mean)
         weight = spread / deviation**2 - 1 if deviation > 0 else _MOST
-        weight = min(max(weight, _LEAST), _MOST)
+        weight = min(max(weight, least), _MOST)
         return cls(mean * weight, (1 - mean) * weight)
 
     @property

@@ -62,7 +62,7 @@ class Estimate:
         """The belief about p; None where the predictor abstains."""
         if self.belief is not None or self.abstains or self.pass_rate is None:
             return self.belief
-        return Beta.from_moments(self.pass_rate, self.deviation or 0.0)
+        return Beta.from_moments(self.pass_rate, self.deviation or 0.0, least=2.0)
 
 
 class Predictor:

@@ -115,8 +115,6 @@ class CombinedPredictor(Predictor):
         window: groups of a kind (with valid predictions, without) that are kept.
         minimum: groups of a kind before they are calibrated by.
         history_weight: h, 0..1; None fits it.
-        prior_right: a0 of the posterior.
-        prior_wrong: b0 of the posterior.
         forgetting: lambda of the posterior.
 
     Raises:
@@ -134,8 +132,6 @@ class CombinedPredictor(Predictor):
         window: int = 512,
         minimum: int = 32,
         history_weight: float | None = None,
-        prior_right: float = 1.0,
-        prior_wrong: float = 1.0,
         forgetting: float = 0.5,
     ) -> None:
         if predictions not in ("all", "unseen"):
@@ -148,7 +144,7 @@ class CombinedPredictor(Predictor):
         self.predictions = predictions
         self.known_rollouts = known_rollouts
         self._self = SelfPredictor()
-        self._posterior = PosteriorPredictor(prior_right=prior_right, prior_wrong=prior_wrong, forgetting=forgetting)
+        self._posterior = PosteriorPredictor(prior=(1.0, 1.0), forgetting=forgetting)
         self._foretold = _Pool(window, minimum, history_weight)
         self._silent = _Pool(window, minimum, history_weight)
         self._scores = ScoreWindow()

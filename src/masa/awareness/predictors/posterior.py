@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from masa.awareness.beliefs import Beta
 from masa.awareness.predictors.base import Estimate, Evidence, Observation, Predictor
 from masa.awareness.predictors.checks import ScoreWindow, check_setting, rows_by_key
+from masa.awareness.predictors.self_calibration import fit_population
 
 
 @dataclass(slots=True)
@@ -29,9 +33,15 @@ class PosteriorPredictor(Predictor):
     the correct rollouts in which each earlier group with any counts lambda times less. A problem never rolled out
     is abstained from.
 
+    Beta(a0, b0) is the distribution of pass rates over the last groups of all problems, by maximum likelihood, each
+    weighed by 1 / probability. MoPPS has Beta(1, 1), under which a problem solved eight times out of eight, visit after
+    visit, still has one chance in three to show variance in the next eight: where most problems are solved always or
+    never, as late in training, such a gate would skip none of them.
+
     Args:
-        prior_right: a0.
-        prior_wrong: b0.
+        prior: (a0, b0); None fits it, and is (1, 1) until `minimum` groups were seen.
+        window: groups it is fitted to.
+        minimum: groups before it is.
         forgetting: lambda, 0 (only the last group counts) .. 1 (nothing is forgotten).
 
     Raises:
@@ -40,14 +50,25 @@ class PosteriorPredictor(Predictor):
 
     name = "posterior"
 
-    def __init__(self, *, prior_right: float = 1.0, prior_wrong: float = 1.0, forgetting: float = 0.5) -> None:
-        check_setting(self.name, "prior_right", prior_right, 1e-3, 1e6)
-        check_setting(self.name, "prior_wrong", prior_wrong, 1e-3, 1e6)
+    def __init__(
+        self,
+        *,
+        prior: tuple[float, float] | None = None,
+        window: int = 512,
+        minimum: int = 32,
+        forgetting: float = 0.5,
+    ) -> None:
+        for name, value in zip(("prior right", "prior wrong"), prior or (), strict=False):
+            check_setting(self.name, name, value, 1e-3, 1e6)
+        check_setting(self.name, "minimum", minimum, 2)
+        check_setting(self.name, "window", window, minimum)
         check_setting(self.name, "forgetting", forgetting, 0, 1)
-        self.prior_right = prior_right
-        self.prior_wrong = prior_wrong
+        self.is_fitted = prior is None
+        self.prior = Beta(*(prior or (1.0, 1.0)))
+        self.minimum = minimum
         self.forgetting = forgetting
         self._records: dict[int, _Record] = {}
+        self._groups: deque[tuple[int, int, float]] = deque(maxlen=window)
         self._scores = ScoreWindow()
 
     def counts(self, key: int) -> tuple[float, float]:
@@ -71,7 +92,7 @@ class PosteriorPredictor(Predictor):
         if key not in self._records:
             return Estimate()
         right, wrong = self.counts(key)
-        belief = Beta(self.prior_right + right, self.prior_wrong + wrong)
+        belief = Beta(self.prior.a + right, self.prior.b + wrong)
         return Estimate(
             pass_rate=belief.mean,
             deviation=belief.deviation,
@@ -84,8 +105,8 @@ class PosteriorPredictor(Predictor):
     def observe(self, step: int, observations: Sequence[Observation]) -> None:  # noqa: ARG002
         """Update the problems rolled out.
 
-        Counts are not weighed by 1 / probability: each posterior conditions on its own problem, and whether that
-        problem was rolled out did not depend on what its rollouts then turned out to be.
+        A problem's counts are not weighed by 1 / probability: its posterior conditions on the problem, and whether it
+        was rolled out did not depend on what its rollouts then turned out to be. The prior is over all problems.
         """
         self._scores.add([self.estimate(observation.evidence) for observation in observations], observations)
         keep = self.forgetting
@@ -97,17 +118,32 @@ class PosteriorPredictor(Predictor):
             if lengths := observation.outcome.correct_lengths:
                 record.length_total = keep * record.length_total + sum(lengths)
                 record.length_count = keep * record.length_count + len(lengths)
+            if self.is_fitted:
+                self._groups.append((right, len(observation.outcome.correct), 1 / observation.probability))
+        self._fit()
 
     def state_dict(self) -> dict[str, Any]:
         """The sums of each problem, JSON-able."""
         records = [[key, r.right, r.wrong, r.length_total, r.length_count] for key, r in self._records.items()]
-        return {"records": records, "scores": self._scores.state_dict()}
+        return {"records": records, "groups": [list(g) for g in self._groups], "scores": self._scores.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
         self._records = {key: _Record(*row) for key, row in rows_by_key(state["records"]).items()}
+        self._groups.clear()
+        self._groups.extend((int(right), int(rolled), float(weight)) for right, rolled, weight in state["groups"])
         self._scores.load_state_dict(state["scores"])
+        self._fit()
 
     def metrics(self) -> dict[str, float]:
-        """Problems with history, and how well zero variance was foretold."""
-        return {"predictor/known_problems": float(self.known)} | self._scores.metrics()
+        """Problems with history, the prior, and how well zero variance was foretold."""
+        return {
+            "predictor/known_problems": float(self.known),
+            "predictor/prior_mean": self.prior.mean,
+            "predictor/prior_weight": self.prior.a + self.prior.b,
+        } | self._scores.metrics()
+
+    def _fit(self) -> None:
+        if self.is_fitted and len(self._groups) >= self.minimum:
+            right, rolled, weights = np.array(self._groups, np.float64).T
+            self.prior = fit_population(right, rolled, weights)

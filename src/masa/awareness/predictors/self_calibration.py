@@ -82,6 +82,17 @@ def fit_calibration(said: Floats, right: Floats, rolled: Floats, weights: Floats
     return Calibration(values, means, _LOG_ODDS[local.argmax(axis=0)])
 
 
+def fit_population(right: Floats, rolled: Floats, weights: Floats) -> Beta:
+    """The distribution of pass rates over all groups: what is known of a problem of which nothing is known.
+
+    Args:
+        right: correct rollouts of each group.
+        rolled: its rollouts.
+        weights: 1 / its probability of having been rolled out.
+    """
+    return fit_calibration(np.zeros(len(right)), right, rolled, weights).belief(0.0)
+
+
 def beta_binomial(a: Floats, b: Floats, right: Floats, rolled: Floats) -> Floats:
     """Log probability, up to the binomial coefficient, of `right` of `rolled` under Beta(a, b), elementwise, [groups].
 
