@@ -226,9 +226,7 @@ def test_an_empty_step_is_no_accident():
     assert gate.report().audits == 0
 
 
-@pytest.mark.parametrize(
-    "options", [{"audit": 1.5}, {"audit": math.nan}, {"max_share": 2}, {"window": 0}]
-)
+@pytest.mark.parametrize("options", [{"audit": 1.5}, {"audit": math.nan}, {"max_share": 2}, {"window": 0}])
 def test_settings_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=f"gate setting {next(iter(options))} must"):
         Gate(0, PaperRule(), **options)

@@ -4,7 +4,7 @@ import random
 import pytest
 
 from masa.awareness import bootstrap_mean_interval, correlation_interval, student_t_interval, wilson_interval
-from masa.awareness.intervals import clustered_interval, effective_size, student_t_quantile
+from masa.awareness.intervals import clustered_interval, effective_size, student_t_quantile, weighted_interval
 
 
 def test_wilson_by_hand():
@@ -89,3 +89,15 @@ def test_fisher_interval_by_hand():
     assert correlation_interval(1.0, 28) is None
     assert correlation_interval(0.5, 3) is None
     assert correlation_interval(None, 30) is None
+
+
+def test_weighted_interval_by_hand():
+    # Equal weights: Wilson's on the counts, whatever the weight.
+    assert weighted_interval([True, True, False], [7.0] * 3).low == pytest.approx(wilson_interval(2, 3).low)
+    # Weights 3 (hit) and 1 (miss), twice: r = 6/8, variance 2 (9/16 + 9/16) / 64 = 9/256, r (1 - r) / it = 16/3.
+    found = weighted_interval([True, True, False, False], [3.0, 3.0, 1.0, 1.0])
+    expected = wilson_interval(0.75 * 16 / 3, 16 / 3)
+    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    # Nothing but hits: Kish's number, (3 + 1)^2 / (9 + 1).
+    assert weighted_interval([True, True], [3.0, 1.0]).low == pytest.approx(wilson_interval(1.6, 1.6).low)
+    assert weighted_interval([], []) is None

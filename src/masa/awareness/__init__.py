@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from masa.awareness.allocation import allocate, group_scale, row_weight
 from masa.awareness.beliefs import Beta
 from masa.awareness.calibration import (
     AwarenessSummary,
@@ -15,7 +16,7 @@ from masa.awareness.calibration import (
     reliability_table,
     spearman,
 )
-from masa.awareness.cutoff import Cutoff, CutoffDecision
+from masa.awareness.cutoff import Cutoff, CutoffDecision, CutoffRule
 from masa.awareness.cutoff_audit import CutoffReport
 from masa.awareness.expert import ExpertBuffer, ExpertOptions, ExpertTrajectory, format_prediction, make_expert
 from masa.awareness.gate import Gate, GateDecision
@@ -29,8 +30,10 @@ from masa.awareness.intervals import (
     student_t_interval,
     wilson_interval,
 )
+from masa.awareness.length_calibration import LengthCalibration
 from masa.awareness.notions import NotionMatcher, contains_notion
 from masa.awareness.parsing import find_prediction, parse_prediction
+from masa.awareness.phases import FixedPhases, Phases, PhaseSwitch
 from masa.awareness.predictors import (
     Estimate,
     Evidence,
@@ -53,18 +56,21 @@ __all__ = [
     "Cutoff",
     "CutoffDecision",
     "CutoffReport",
+    "CutoffRule",
     "Estimate",
     "Evidence",
     "ExpertBuffer",
     "ExpertOptions",
     "ExpertTrajectory",
     "ExplorationRule",
+    "FixedPhases",
     "Gate",
     "GateDecision",
     "GateEvent",
     "GateReport",
     "GateRule",
     "Interval",
+    "LengthCalibration",
     "MetaPrompt",
     "MetaReward",
     "MetaScorer",
@@ -72,11 +78,14 @@ __all__ = [
     "NotionMatcher",
     "Observation",
     "PaperRule",
+    "PhaseSwitch",
+    "Phases",
     "Predictor",
     "ReliabilityBin",
     "RewardOptions",
     "SelfPredictor",
     "add_hint",
+    "allocate",
     "awareness_summary",
     "bootstrap_mean_interval",
     "brier",
@@ -89,6 +98,7 @@ __all__ = [
     "find_prediction",
     "format_prediction",
     "group_advantages",
+    "group_scale",
     "make_expert",
     "make_predictor",
     "mean_reward",
@@ -98,6 +108,7 @@ __all__ = [
     "pearson",
     "reliability_table",
     "resolve_template",
+    "row_weight",
     "spearman",
     "student_t_interval",
     "warm_start_target",

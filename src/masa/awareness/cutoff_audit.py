@@ -2,7 +2,8 @@
 
 A cut rollout has no truth: had it gone on, it might have come right. So a share a of the problems is exempt, and on
 these alone the cutoff is judged, each standing for 1 / a of its kind. A rollout *would be cut* if it is longer than
-the limit that its problem would have had.
+the limit that its problem would have had. A correct rollout is *falsely cut* if it would be cut before it has stated
+its answer: one that had, and then went on, would still be graded correct, and cutting it is no harm.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ class CutoffEvent:
 
     correct: int
     correct_cut: int
+    """Correct rollouts longer than the limit."""
+    false_cut: int
+    """Those of them that would not be graded correct at the limit."""
     incorrect: int
     incorrect_cut: int
     tokens_beyond: int
@@ -39,14 +43,14 @@ class CutoffEvent:
 
     def as_list(self) -> list[int | float]:
         """Compact JSON-able form."""
-        counts = [self.correct, self.correct_cut, self.incorrect, self.incorrect_cut, self.tokens_beyond]
-        return [*counts, self.probability]
+        cut = [self.correct, self.correct_cut, self.false_cut, self.incorrect, self.incorrect_cut]
+        return [*cut, self.tokens_beyond, self.probability]
 
     @classmethod
     def from_list(cls, row: Sequence[int | float]) -> CutoffEvent:
         """The event behind `as_list`."""
-        correct, correct_cut, incorrect, incorrect_cut, tokens_beyond = (int(count) for count in row[:5])
-        return cls(correct, correct_cut, incorrect, incorrect_cut, tokens_beyond, float(row[5]))
+        correct, correct_cut, false_cut, incorrect, incorrect_cut, beyond = (int(count) for count in row[:6])
+        return cls(correct, correct_cut, false_cut, incorrect, incorrect_cut, beyond, float(row[6]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,12 @@ class CutoffReport:
     correct: int
     """n behind the false-cut rate: correct rollouts of exempt problems."""
     false_cut_rate: float | None
-    """Correct rollouts longer than the limit they would have had, over correct rollouts."""
+    """Correct rollouts whose answer comes after the limit they would have had, over correct rollouts."""
     false_cut_interval: Interval | None
     would_cut: int
     """n behind the precision."""
     precision: float | None
-    """Incorrect ones among the rollouts that would have been cut."""
+    """Those that lose nothing by it (incorrect, or their answer stated before the limit) among the would-be-cut."""
     precision_interval: Interval | None
     incorrect: int
     """n behind the recall."""
@@ -74,7 +78,7 @@ class CutoffReport:
     """Those that would have been cut among the incorrect rollouts."""
     recall_interval: Interval | None
     base_rate: float | None
-    """Share of incorrect rollouts: the precision of cutting at random."""
+    """Share of incorrect rollouts: the precision of cutting at random, before any answer is stated."""
     f1: float | None
     tokens_saved: float
 
@@ -98,16 +102,32 @@ class CutoffReport:
         return {prefix + name: float(value) for name, value in values.items() if value is not None}
 
 
-def measure(outcome: Outcome, limit: int, probability: float) -> CutoffEvent:
-    """What a limit of so many tokens would have done to a solution group that ran without it."""
+def measure(
+    outcome: Outcome, limit: int, probability: float, correct_at_limit: Sequence[bool] | None = None
+) -> CutoffEvent:
+    """What a limit of so many tokens would have done to a solution group that ran without it.
+
+    Args:
+        outcome: the group, run in full.
+        limit: tokens a rollout would have been allowed.
+        probability: the chance the problem had of running without the limit.
+        correct_at_limit: whether each rollout, truncated at the limit, would be graded correct; None: no cut one would.
+
+    Raises:
+        ValueError: if flags and rollouts differ in number.
+    """
+    stated = (False,) * len(outcome.lengths) if correct_at_limit is None else correct_at_limit
+    if len(stated) != len(outcome.lengths):
+        raise ValueError(f"{len(stated)} grades at the limit for {len(outcome.lengths)} rollouts")
     over = [length > limit for length in outcome.lengths]
-    correct_cut = sum(cut and correct for cut, correct in zip(over, outcome.correct, strict=True))
+    correct_cut = [cut and correct for cut, correct in zip(over, outcome.correct, strict=True)]
     correct = sum(outcome.correct)
     return CutoffEvent(
         correct=correct,
-        correct_cut=correct_cut,
+        correct_cut=sum(correct_cut),
+        false_cut=sum(cut and not early for cut, early in zip(correct_cut, stated, strict=True)),
         incorrect=len(over) - correct,
-        incorrect_cut=sum(over) - correct_cut,
+        incorrect_cut=sum(over) - sum(correct_cut),
         tokens_beyond=sum(max(length - limit, 0) for length in outcome.lengths),
         probability=probability,
     )
@@ -122,8 +142,10 @@ def report(events: Iterable[CutoffEvent], confidence: float) -> CutoffReport:
             [part(e) for e in events], [whole(e) for e in events], [1 / e.probability for e in events], confidence
         )
 
-    false_cut, false_cut_interval = share(lambda e: e.correct_cut, lambda e: e.correct)
-    precision, precision_interval = share(lambda e: e.incorrect_cut, lambda e: e.correct_cut + e.incorrect_cut)
+    false_cut, false_cut_interval = share(lambda e: e.false_cut, lambda e: e.correct)
+    precision, precision_interval = share(
+        lambda e: e.correct_cut + e.incorrect_cut - e.false_cut, lambda e: e.correct_cut + e.incorrect_cut
+    )
     recall, recall_interval = share(lambda e: e.incorrect_cut, lambda e: e.incorrect)
     base_rate, _ = share(lambda e: e.incorrect, lambda e: e.correct + e.incorrect)
     f1 = None

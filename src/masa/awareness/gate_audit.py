@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from masa.awareness.intervals import Interval, effective_size, wilson_interval
+from masa.awareness.intervals import Interval, weighted_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class GateEvent:
 class GateReport:
     """Quality over a window; a share whose denominator is 0 is None.
 
-    Intervals are Wilson's, on the effective number of observations where weights differ.
+    Intervals are Wilson's, on the effective number of observations where weights differ (`weighted_interval`).
     """
 
     audits: int
@@ -117,6 +117,6 @@ def report(events: Iterable[GateEvent], skips: Sequence[bool], confidence: float
 def _share(weighted: Sequence[tuple[bool, float]], confidence: float) -> tuple[float | None, Interval | None]:
     if not weighted:
         return None, None
-    share = math.fsum(w for hit, w in weighted if hit) / math.fsum(w for _, w in weighted)
-    n = effective_size([w for _, w in weighted])
-    return share, wilson_interval(share * n, n, confidence)
+    hits, weights = [hit for hit, _ in weighted], [weight for _, weight in weighted]
+    share = math.fsum(w for hit, w in weighted if hit) / math.fsum(weights)
+    return share, weighted_interval(hits, weights, confidence)

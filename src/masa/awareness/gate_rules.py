@@ -72,9 +72,9 @@ class PaperRule:
 
 @dataclass(frozen=True, slots=True)
 class CalibratedRule:
-    """Skip if P(zero variance) > `threshold` under the predictor's belief: E[p^G + (1-p)^G], not the plug-in at the mean.
+    """Skip if P(zero variance) > `threshold` under the predictor's belief about p.
 
-    A problem whose predictor abstains passes. Least certain: smallest probability. With `threshold` 1 it skips
+    That is E[p^G + (1-p)^G], not the value at the mean of p. A problem whose predictor abstains passes. Least certain: smallest probability. With `threshold` 1 it skips
     nothing of its own, and only orders what others would skip.
 
     Raises:

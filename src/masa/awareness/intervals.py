@@ -74,6 +74,25 @@ def clustered_interval(
     return wilson_interval(share * n_effective, n_effective, confidence)
 
 
+def weighted_interval(hits: Sequence[bool], weights: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Wilson's interval for a share r = sum w x / sum w of observations with unequal weights; None for none.
+
+    The linearised variance of the share, sum w^2 (x - r)^2 / (sum w)^2, gives the effective number of observations
+    r (1 - r) / variance: n for equal weights. Kish's number assumes that weights
+    and hits have nothing to do with each other, which fails where the weight tells the kind of an observation apart;
+    it is used where the variance says nothing (r = 0 or 1).
+    """
+    total = math.fsum(weights)
+    if total <= 0:
+        return None
+    share = min(math.fsum(w for x, w in zip(hits, weights, strict=True) if x) / total, 1.0)
+    n = effective_size(weights)
+    if 0 < share < 1:
+        variance = math.fsum((w * (x - share)) ** 2 for x, w in zip(hits, weights, strict=True)) / total**2
+        n = share * (1 - share) / variance
+    return wilson_interval(share * n, n, confidence)
+
+
 def student_t_quantile(probability: float, df: int) -> float:
     """Quantile of Student's t for whole degrees of freedom, by bisection of the closed form of its CDF."""
     if not 0 < probability < 1 or df < 1:
