@@ -35,10 +35,16 @@ from masa.awareness.notions import NotionMatcher, contains_notion
 from masa.awareness.parsing import find_prediction, parse_prediction
 from masa.awareness.phases import FixedPhases, Phases, PhaseSwitch
 from masa.awareness.predictors import (
+    PREDICTORS,
+    CombinedPredictor,
     Estimate,
     Evidence,
+    HiddenStatePredictor,
+    HistoryPredictor,
+    InContextPredictor,
     NoPredictor,
     Observation,
+    PosteriorPredictor,
     Predictor,
     SelfPredictor,
     make_predictor,
@@ -48,11 +54,13 @@ from masa.awareness.rewards import MetaReward, MetaScorer, RewardOptions, mean_r
 from masa.awareness.warm_start import own_notions, warm_start_target
 
 __all__ = [
+    "PREDICTORS",
     "TEMPLATES",
     "AwarenessSummary",
     "Beta",
     "CalibratedRule",
     "Classification",
+    "CombinedPredictor",
     "Cutoff",
     "CutoffDecision",
     "CutoffReport",
@@ -69,6 +77,9 @@ __all__ = [
     "GateEvent",
     "GateReport",
     "GateRule",
+    "HiddenStatePredictor",
+    "HistoryPredictor",
+    "InContextPredictor",
     "Interval",
     "LengthCalibration",
     "MetaPrompt",
@@ -80,6 +91,7 @@ __all__ = [
     "PaperRule",
     "PhaseSwitch",
     "Phases",
+    "PosteriorPredictor",
     "Predictor",
     "ReliabilityBin",
     "RewardOptions",

@@ -5,11 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from masa.awareness.predictors.base import Estimate, Evidence, Observation, Predictor
+from masa.awareness.predictors.combined import CombinedPredictor
+from masa.awareness.predictors.hidden_state import HiddenStatePredictor
+from masa.awareness.predictors.history import HistoryPredictor
+from masa.awareness.predictors.in_context import InContextPredictor
 from masa.awareness.predictors.none import NoPredictor
+from masa.awareness.predictors.posterior import PosteriorPredictor
 from masa.awareness.predictors.self_prediction import SelfPredictor
 from masa.errors import UserError, unknown_key_message
 
-PREDICTORS: dict[str, type[Predictor]] = {kind.name: kind for kind in (NoPredictor, SelfPredictor)}
+PREDICTORS: dict[str, type[Predictor]] = {
+    kind.name: kind
+    for kind in (
+        NoPredictor,
+        SelfPredictor,
+        HistoryPredictor,
+        PosteriorPredictor,
+        InContextPredictor,
+        HiddenStatePredictor,
+        CombinedPredictor,
+    )
+}
 """By name."""
 
 
@@ -26,10 +42,15 @@ def make_predictor(name: str, **options: Any) -> Predictor:
 
 __all__ = [
     "PREDICTORS",
+    "CombinedPredictor",
     "Estimate",
     "Evidence",
+    "HiddenStatePredictor",
+    "HistoryPredictor",
+    "InContextPredictor",
     "NoPredictor",
     "Observation",
+    "PosteriorPredictor",
     "Predictor",
     "SelfPredictor",
     "make_predictor",
