@@ -36,6 +36,7 @@ class LastTime(Predictor):
     def __init__(self) -> None:
         self.rates: dict[int, float] = {}
         self.seen: list[tuple[int, int]] = []
+        self.probabilities: list[float] = []
 
     def estimate(self, evidence: Evidence) -> Estimate:
         rate = self.rates.get(evidence.problem.key)
@@ -45,6 +46,7 @@ class LastTime(Predictor):
         for observation in observations:
             self.rates[observation.evidence.problem.key] = observation.outcome.pass_rate
             self.seen.append((step, observation.evidence.problem.key))
+            self.probabilities.append(observation.probability)
 
 
 def test_a_gate_by_hand(tmp_path: Path) -> None:
@@ -64,11 +66,12 @@ def test_a_gate_by_hand(tmp_path: Path) -> None:
 
 def test_an_audit_saves_nothing_and_is_seen(tmp_path: Path) -> None:
     log, predictor = log_of(tmp_path, BY_HAND), LastTime()
-    found = replay_gate(log, predictor, Gate(0, PaperRule(), audit=1, max_share=1))
+    found = replay_gate(log, predictor, Gate(0, PaperRule(), audit=0.999, max_share=1))
     assert (found.skipped, found.tokens_saved, found.lost.share) == (0, 0, 0)
     assert len(predictor.seen) == 6
     # In step 3 problem a is known to have had variance in step 2, and is no candidate.
     assert (found.candidates, found.audited) == (2, 2)
+    assert predictor.probabilities == [1, 1, 0.999, 1, 1, 0.999]
 
 
 def count_skips(
