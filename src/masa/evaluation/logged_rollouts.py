@@ -144,7 +144,7 @@ class _Rows:
     numbers: dict[Any, int] = field(default_factory=dict)
     """Of the problems, by what names them."""
     meta: int = 0
-    gated: set[tuple[Any, Any]] = field(default_factory=set)
+    gated: set[tuple[str, str]] = field(default_factory=set)
     cut: int = 0
 
     def read(self, path: Path) -> None:
@@ -182,7 +182,7 @@ class _Rows:
     def _count_meta(self, row: Row) -> None:
         self.meta += 1
         if row.get("gated") is True:
-            self.gated.add((row.get(self.names.step), row.get(self.names.problem)))
+            self.gated.add((repr(row.get(self.names.step)), repr(row.get(self.names.problem))))
 
     def _missing(self, name: str, row: Row) -> str:
         option = next(f.name for f in fields(self.names) if getattr(self.names, f.name) == name)
