@@ -54,7 +54,9 @@ def test_against_brute_force(seed):
     for belief, cost in zip(beliefs, costs, strict=True):
         items.append((value(belief, least) / least / cost, least * cost))
         steps = [value(belief, size + 1) - value(belief, size) for size in range(least, most)]
-        assert all(step <= before + 1e-12 for before, step in itertools.pairwise([value(belief, least) / least, *steps]))
+        assert all(
+            step <= before + 1e-12 for before, step in itertools.pairwise([value(belief, least) / least, *steps])
+        )
         items += [(step / cost, cost) for step in steps]
     items.sort(key=lambda item: -round(item[0], 12))  # stable: from 0 to `least` before what follows
     for k in range(1, len(items) + 1):

@@ -48,7 +48,9 @@ def draw_group(rng, late):
     """A solution group whose rollouts share a difficulty and a chance (mean `late`) of running past the limit."""
     solved, chance = rng.choice((0.25, 0.75)), rng.choice((0.5, 1.5)) * late
     correct = tuple(rng.random() < solved for _ in range(ROLLOUTS))
-    lengths = tuple(101 + int(rng.random() * 200) if rng.random() < chance else 100 - int(rng.random() * 80) for _ in correct)
+    lengths = tuple(
+        101 + int(rng.random() * 200) if rng.random() < chance else 100 - int(rng.random() * 80) for _ in correct
+    )
     stated = [c and (n <= 100 or rng.random() < STATED) for c, n in zip(correct, lengths, strict=True)]
     return Outcome(("t",) * ROLLOUTS, lengths, correct), stated
 
@@ -93,7 +95,7 @@ def standard_errors_off(values, truth):
 
 @pytest.mark.parametrize("name", list(TRUTH))
 def test_shares_are_unbiased_and_their_intervals_cover(runs, name):
-    """Mean over 250 runs within five standard errors (false alarm 6e-7); coverage within four of its deviations, 0.019."""
+    """Mean within five standard errors of 250 runs (false alarm 6e-7); coverage within four deviations of 0.019."""
     reports = [cutoff.report(0.9) for cutoff, _ in runs]
     assert abs(standard_errors_off([getattr(one, name) for one in reports], TRUTH[name])) < 5
     field = {"false_cut_rate": "false_cut"}.get(name, name)

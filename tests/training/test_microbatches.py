@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 import pytest
 import torch
 
+from masa.awareness import Estimate, Gate, PaperRule, group_advantages, group_scale, row_weight, zero_variance
 from masa.training.microbatches import Row, build_micro_batches, denominators
 
 
-def row(length: int, advantage: float, path: str = "solution", *, live: bool = True, masked: bool = False) -> Row:
-    return Row(tuple(range(1, 4)), tuple(range(1, length + 1)), advantage, path, live, masked)
+def row(
+    length: int,
+    advantage: float,
+    path: str = "solution",
+    *,
+    live: bool = True,
+    masked: bool = False,
+    weight: float = 1.0,
+) -> Row:
+    return Row(tuple(range(1, 4)), tuple(range(1, length + 1)), advantage, path, live, masked, weight)
 
 
 def build(
@@ -132,3 +144,141 @@ def test_the_meta_weight_scales_its_path_alone() -> None:
     plain = denominators(LIVE, loss_type="dapo", mode="live")
     assert weighed.path_scale["meta"] == pytest.approx(plain.path_scale["meta"] / 2)
     assert weighed.path_scale["solution"] == plain.path_scale["solution"]
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
+@pytest.mark.parametrize("mode", ["live", "all"])
+def test_a_row_of_weight_two_counts_as_two_rows(loss_type: str, mode: str) -> None:
+    measure = token_mean if loss_type == "dapo" else row_mean
+    weighed = [replace(one, weight=1.0 + i % 2) for i, one in enumerate(LIVE[:2] + DEAD[:1] + LIVE[2:] + DEAD[1:])]
+    doubled = [replace(one, weight=1.0) for one in weighed for _ in range(int(one.weight))]
+    for count in (1, 3):
+        expected = measure(build(doubled, count=count, loss_type=loss_type, mode=mode))
+        assert measure(build(weighed, count=count, loss_type=loss_type, mode=mode)) == pytest.approx(expected)
+        unweighed = [replace(one, weight=1.0) for one in weighed]
+        assert measure(build(unweighed, count=count, loss_type=loss_type, mode=mode)) != pytest.approx(expected)
+
+
+def test_weights_by_hand() -> None:
+    rows = [row(4, 1.0, weight=2.0), row(6, -0.5, weight=0.5), row(5, 0.0, live=False, weight=3.0)]
+    # live: (2 x 4 x 1 - 0.5 x 6 x 0.5) / (2 x 4 + 0.5 x 6); all: the same over 11 + 3 x 5
+    assert token_mean(build(rows)) == pytest.approx(6.5 / 11)
+    assert token_mean(build(rows, mode="all")) == pytest.approx(6.5 / 26)
+    # rows, live: (2 x 1 - 0.5 x 0.5) / 2.5; all: over 5.5
+    assert row_mean(build(rows, loss_type="grpo")) == pytest.approx(1.75 / 2.5)
+    assert row_mean(build(rows, loss_type="grpo", mode="all")) == pytest.approx(1.75 / 5.5)
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
+@pytest.mark.parametrize("weight", [0.3, 4.0])
+def test_a_common_weight_changes_nothing_under_live(loss_type: str, weight: float) -> None:
+    measure = token_mean if loss_type == "dapo" else row_mean
+    # Of one path alone, too: each is divided by its own.
+    heavy = [replace(one, weight=weight) if one.path == "meta" else one for one in LIVE + DEAD]
+    assert measure(build(heavy, loss_type=loss_type)) == pytest.approx(measure(build(LIVE + DEAD, loss_type=loss_type)))
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
+@pytest.mark.parametrize("mode", ["live", "all"])
+def test_weights_of_one_leave_every_bit_as_it_was(loss_type: str, mode: str) -> None:
+    """Against the sums over counts of rows and tokens that weights of one must come down to."""
+    rng = random.Random(3)
+    rows = [
+        row(rng.randint(1, 99), rng.gauss(0, 1) if live else 0.0, path, live=live, masked=rng.random() < 0.1)
+        for path in ("solution", "meta")
+        for live in rng.choices((True, False), k=40)
+    ]
+    found = denominators(rows, loss_type=loss_type, mode=mode)
+    live = [one for one in rows if one.is_live]
+    by_tokens = loss_type == "dapo"
+    if mode == "all":
+        assert (found.tokens, found.rows) == (float(sum(one.tokens for one in rows)), float(len(rows)))
+        scale = {"solution": 1.0, "meta": 1.0}
+    else:
+        size = {
+            path: sum(one.tokens if by_tokens else 1 for one in live if one.path == path)
+            for path in ("solution", "meta")
+        }
+        total = float(sum(size.values()))
+        assert (found.tokens, found.rows) == (total, total)
+        scale = {path: total / count for path, count in size.items()}
+    assert found.path_scale == scale
+    (batch,) = build(rows, count=1, loss_type=loss_type, mode=mode)
+    kept = sorted((one for one in rows if one.tokens and one.advantage), key=lambda one: -one.width)
+    factor = 1.0 if by_tokens else len(kept) / found.rows
+    expected = torch.tensor([one.advantage * scale[one.path] * factor for one in kept], dtype=torch.float32)
+    assert torch.equal(batch["advantages"], expected)
+
+
+def solution_rows(groups: list[tuple[list[float], list[int]]], *, nominal: int | None = None) -> list[Row]:
+    """Rows of solution groups of (rewards, lengths); with a nominal size, those of an allocation. A row's first
+    token is its own."""
+    rows = []
+    mean_size = sum(len(rewards) for rewards, _ in groups) / len(groups)
+    for rewards, lengths in groups:
+        scale, weight = 1.0, 1.0
+        if nominal is not None:
+            scale, weight = group_scale(len(rewards), nominal), row_weight(len(rewards), mean_size)
+        for advantage, length in zip(group_advantages(rewards), lengths, strict=True):
+            ids = (1000 + len(rows), *range(length - 1))
+            is_live = not zero_variance(rewards)
+            rows.append(Row((1, 2), ids, advantage * scale, "solution", is_live, weight=weight))
+    return rows
+
+
+def pushes(rows: list[Row], mode: str = "live", loss_type: str = "dapo") -> dict[int, float]:
+    """What each kept row's log-probability (each token's, for `dapo`) is multiplied by in the step's loss."""
+    found = {}
+    for batch in build(rows, count=3, mode=mode, loss_type=loss_type):
+        share = batch["num_items_in_batch"] if loss_type == "dapo" else 3 * len(batch["advantages"])
+        for ids, advantage in zip(batch["completion_ids"].tolist(), batch["advantages"], strict=True):
+            found[ids[0]] = float(advantage / share)
+    return found
+
+
+def drawn_groups(seed: int, sizes: list[int]) -> list[tuple[list[float], list[int]]]:
+    rng = random.Random(seed)
+    groups = []
+    for i, size in enumerate(sizes):
+        rewards = [float(i % 2)] * size if i % 3 else [1.0, *(float(rng.random() < 0.5) for _ in range(size - 2)), 0.0]
+        groups.append((rewards, [rng.randint(2, 60) for _ in rewards]))
+    return groups
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
+def test_a_perfect_gate_leaves_the_gradient_as_it_was(loss_type: str) -> None:
+    groups = drawn_groups(0, [8] * 24)
+    known = [
+        Estimate(sum(r) / len(r), 0.0 if zero_variance(r) else 0.5, abstains=False) for r, _ in groups
+    ]  # knows each group's outcome
+    decisions = Gate(0, PaperRule(), max_share=1.0, audit=0.0).decide(1, range(len(groups)), known)
+    rows = solution_rows(groups)
+    by_group = [rows[i : i + 8] for i in range(0, len(rows), 8)]
+    passed = [one for d, part in zip(decisions, by_group, strict=True) if not d.gated for one in part]
+    assert len(passed) == 8 * 8
+    assert pushes(passed, loss_type=loss_type) == pushes(rows, loss_type=loss_type)
+    # Not so where dead rows count, nor for a gate that skips a live group.
+    assert pushes(passed, "all", loss_type) != pytest.approx(pushes(rows, "all", loss_type))
+    assert pushes(passed[8:], loss_type=loss_type) != pytest.approx(pushes(rows, loss_type=loss_type))
+
+
+@pytest.mark.parametrize("mode", ["live", "all"])
+def test_a_uniform_allocation_is_the_token_mean(mode: str) -> None:
+    groups = drawn_groups(1, [8] * 9)
+    assert pushes(solution_rows(groups, nominal=8), mode) == pushes(solution_rows(groups), mode)
+    tokens = sum(len(one.completion_ids) for one in solution_rows(groups) if one.is_live or mode == "all")
+    plain = {one.completion_ids[0]: one.advantage / tokens for one in solution_rows(groups) if one.advantage}
+    assert pushes(solution_rows(groups, nominal=8), mode) == pytest.approx(plain)
+
+
+def test_groups_of_an_allocation_count_alike_whatever_their_size() -> None:
+    # Half right, all rows of 10 tokens: the absolute push of a group is then sum |A| w, and A about 1 / sd.
+    groups = [([1.0, 0.0] * n, [10] * 2 * n) for n in (1, 2, 8)]
+    found = pushes(solution_rows(groups, nominal=4))
+    sizes, start, totals = [2, 4, 16], 0, []
+    for size in sizes:
+        totals.append(sum(abs(found[1000 + start + i]) for i in range(size)))
+        start += size
+    # |A| = 1/2 / s x G/(G-1) x 3/4 with s = sqrt(G / (G-1)) / 2: in all sqrt(G / (G-1)) x 3/4, weight (22/3) / G a row.
+    expected = [(size / (size - 1)) ** 0.5 for size in sizes]
+    assert [total / totals[1] for total in totals] == pytest.approx([e / expected[1] for e in expected], rel=1e-3)

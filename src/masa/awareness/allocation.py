@@ -55,9 +55,7 @@ def allocate(
     gains = [_Gains(UNINFORMED if belief is None else belief, least) for belief in beliefs]
     sizes = [0] * len(gains)
     # Worth per token, negated; size so far; index.
-    heap = [
-        (_key(gain.first / least, price), 0, i) for i, (gain, price) in enumerate(zip(gains, prices, strict=True))
-    ]
+    heap = [(_key(gain.first / least, price), 0, i) for i, (gain, price) in enumerate(zip(gains, prices, strict=True))]
     heapq.heapify(heap)
     best = heap[0][2]
     left = budget

@@ -74,8 +74,8 @@ class PaperRule:
 class CalibratedRule:
     """Skip if P(zero variance) > `threshold` under the predictor's belief about p.
 
-    That is E[p^G + (1-p)^G], not the value at the mean of p. A problem whose predictor abstains passes. Least certain: smallest probability. With `threshold` 1 it skips
-    nothing of its own, and only orders what others would skip.
+    That is E[p^G + (1-p)^G], not the value at the mean of p. A problem whose predictor abstains passes. Least certain:
+    smallest probability. With `threshold` 1 it skips nothing of its own, and only orders what others would skip.
 
     Raises:
         ValueError: for a setting out of range.

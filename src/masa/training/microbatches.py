@@ -5,8 +5,11 @@ longest row; or, where the learner computes a shared prompt once, rows of one pr
 the loss, so every row carries a factor on its advantage that makes the sum over micro-batches the loss wanted, whatever
 was dropped. All losses of `ROW_DROPPING_LOSSES` are linear in a positive factor on the advantage, clipping included.
 
-Notation: R rows of the whole step, K rows kept, A micro-batches (TRL's gradient accumulation), R_m rows in
-micro-batch m, T tokens.
+Rows have weights (of unequal groups, of audits): a row of weight w counts as w rows like it would, in the sum and in
+what that is divided by.
+
+Notation: R rows of the whole step (the sum of their weights), K rows kept, A micro-batches (TRL's gradient
+accumulation), R_m rows in micro-batch m, T tokens.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ class Row:
     """Whether its group can teach, that is, has variance."""
     is_masked: bool = False
     """Left out of the loss and of token counts (TRL's `mask_truncated_completions`)."""
+    weight: float = 1.0
+    """How many rows it counts for, a positive number."""
 
     @property
     def width(self) -> int:
@@ -51,6 +56,11 @@ class Row:
     def tokens(self) -> int:
         """Completion tokens that count in the loss."""
         return 0 if self.is_masked else len(self.completion_ids)
+
+    @property
+    def weighted_tokens(self) -> float:
+        """Those tokens times the row's weight."""
+        return self.tokens * self.weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +79,23 @@ def denominators(rows: Sequence[Row], *, loss_type: str, mode: str, meta_weight:
     """Denominators under `loss_denominator` = `mode`.
 
     `all`: every row counts, as in TRL. `live`: each path is divided by its own live rows (or their tokens), so the
-    loss is the solution path's mean plus `meta_weight` times the meta path's, whatever share of groups is dead.
+    loss is the solution path's mean plus `meta_weight` times the meta path's, whatever share of groups is dead. In
+    both, rows and tokens are counted by the rows' weights.
     """
     if mode == "all":
         return Denominators(
-            tokens=float(sum(row.tokens for row in rows)),
-            rows=float(len(rows)),
+            tokens=math.fsum(row.weighted_tokens for row in rows),
+            rows=math.fsum(row.weight for row in rows),
             path_scale=dict.fromkeys({row.path for row in rows}, 1.0),
         )
     live = [row for row in rows if row.is_live]
     size = {
-        path: sum(row.tokens if loss_type in TOKEN_MEAN_LOSSES else 1 for row in live if row.path == path)
+        path: math.fsum(
+            row.weighted_tokens if loss_type in TOKEN_MEAN_LOSSES else row.weight for row in live if row.path == path
+        )
         for path in ("solution", "meta")
     }
-    total = float(sum(size.values()))
+    total = math.fsum(size.values())
     weight = {"solution": 1.0, "meta": meta_weight}
     return Denominators(
         tokens=total,
@@ -114,7 +127,7 @@ def build_micro_batches(
         share_prompts: a prompt costs once a micro-batch and padding nothing, so rows of one prompt stay together.
     """
     kept = [row for row in rows if row.tokens and (row.advantage != 0.0 or not drop_dead)]
-    scaled = [replace(row, advantage=row.advantage * denominator.path_scale[row.path]) for row in kept]
+    scaled = [replace(row, advantage=row.advantage * denominator.path_scale[row.path] * row.weight) for row in kept]
     split = _split_by_prompt if share_prompts else _split_by_length
     parts = split(scaled, count, max(max_rows, math.ceil(len(scaled) / count)))
     batches = []
