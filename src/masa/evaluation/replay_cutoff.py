@@ -70,7 +70,9 @@ def replay_cutoffs(
         is_exempt = np.array([decision.exempt for decision in decisions])
         for factor in factors:
             cutoff = _cutoff(log, run_seed, rule="paper", factor=factor, exempt=exempt)
-            limits = [cutoff.limit(Estimate(length=decision.length)) for decision in decisions]
+            lengths = {decision.length for decision in decisions}
+            limit_of = {length: cutoff.limit(Estimate(length=length)) for length in lengths}
+            limits = [limit_of[decision.length] for decision in decisions]
             found.append(_judge(log, basis, factor, limits, is_exempt))
         cutoff = _cutoff(log, run_seed, rule="quantile", quantile=QUANTILE, exempt=exempt)
         decisions = _decisions(log, basis, cutoff)
