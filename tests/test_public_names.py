@@ -22,7 +22,11 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["masa", "masa.awareness", "masa.grading", "masa.tasks.dataset", "masa.runs", "masa.records"]
+    "package",
+    [
+        *("masa", "masa.awareness", "masa.grading", "masa.tasks.dataset", "masa.runs", "masa.records"),
+        *("masa.evaluation.comparison", "masa.evaluation.run_result", "masa.report"),
+    ],
 )
 def test_packages_that_need_no_torch_import_without_it(package: str) -> None:
     code = f"import sys, {package}; sys.exit('torch' in sys.modules)"

@@ -193,7 +193,8 @@ def test_undefined_shares_are_none_and_absent_from_metrics():
 
 def test_metrics_of_a_step():
     gate = make_gate(max_share=0.5)
-    gate.decide(0, [1, 2, 3, 4], [SURE, SURE, belief(0.0, 0.01), UNCERTAIN])
+    decisions = gate.decide(0, [1, 2], [SURE, SURE]) + gate.decide(0, [3, 4], [belief(0.0, 0.01), UNCERTAIN])
+    gate.observe(decisions, [None if d.gated else True for d in decisions], [None if d.gated else 3 for d in decisions])
     metrics = gate.metrics()
     assert metrics["gate/rule_share"] == 0.75
     assert metrics["gate/share"] == 0.5

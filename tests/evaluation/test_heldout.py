@@ -58,6 +58,7 @@ def test_accuracy_and_awareness_of_a_policy_that_knows_itself() -> None:
     row = heldout().measure(ScriptedEngine(), step=7)
     assert (row["step"], row["problems"], row["samples_per_problem"]) == (7, 5, 4)
     assert row["pass_at_1"] == pytest.approx(0.5)  # mean of 0, 1/4, 1/2, 3/4, 1
+    assert row["pass_rates"] == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert row["pass_at_1_low"] < 0.5 < row["pass_at_1_high"]
     assert (row["never_solved_share"], row["always_solved_share"], row["zero_variance_share"]) == (0.2, 0.2, 0.4)
     assert row["by_task"] == {"t/0": pytest.approx(0.5), "t/1": pytest.approx(0.5)}

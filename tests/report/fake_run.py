@@ -30,7 +30,7 @@ def make_run(path: Path) -> RunFolder:
             folder.write_rollouts(step, _rollouts(step, draw))
     for step in (0, 60, 120):
         folder.append_evaluation(_evaluation(step, draw))
-    folder.write_ledger(ledger.state_dict())
+    folder.write_ledger(ledger.totals())
     return folder
 
 

@@ -158,7 +158,9 @@ def test_without_evaluations_awareness_comes_from_rollouts(run_path: Path, tmp_p
 
 def test_a_net_cost_is_said(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, {})
-    folder.write_ledger({"solution_tokens": 1000, "meta_tokens": 500, "saved_gate_tokens": 100.0})
+    folder.write_ledger(
+        {"solution_tokens": 1000, "meta_tokens": 500, "saved_gate_tokens": 100.0, "net_saved_tokens": -400.0}
+    )
     run = RunData.load(tmp_path)
     assert any("a net cost of 400" in sentence for sentence in sentences(run))
     assert [tile.value for tile in tiles(run)] == ["\u2212400"]

@@ -77,6 +77,20 @@ def test_a_users_value_wins_over_the_preset_inherited_fields_included(tmp_path: 
         ({"loss_denominator": "all", "meta_weight": 2.0}, "meta_weight needs"),
         ({"problems_per_step": 4, "gradient_accumulation_steps": 2}, "leave gradient_accumulation_steps unset"),
         ({"problems_per_step": 0}, "at least 1"),
+        (
+            {"preset": "grpo", "gate": "combined", "parallel_steps": 0},
+            "gate is 'combined' but num_meta_generations is 0",
+        ),
+        ({"preset": "masa", "parallel_steps": "auto"}, "the gate's audits decide"),
+        ({"preset": "grpo", "refill": "before", "parallel_steps": 0}, "refill 'before' needs a predictor"),
+        ({"preset": "dapo", "refill": "befor"}, "did you mean 'before'"),
+        ({"preset": "grpo", "allocation": "knapsack", "parallel_steps": 0}, "needs a predictor"),
+        ({"preset": "greso", "allocation": "knapsack", "allocation_most": 3}, "at least allocation_least (4)"),
+        ({"preset": "masa-efficient", "gate_rule": "exploration"}, "use gate 'history'"),
+        ({"preset": "masa-efficient", "cutoff_rule": "mean"}, "unknown cutoff_rule"),
+        ({"preset": "masa-efficient", "gate_threshold": 1.2}, "between 0 and 1"),
+        ({"preset": "dapo", "refill_limit": 0.5}, "refill_limit is 0.5"),
+        ({"preset": "greso", "hints": True}, "hints is True but num_meta_generations is 0"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(tmp_path: Any, changed: dict[str, Any], word: str) -> None:

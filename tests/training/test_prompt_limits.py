@@ -43,7 +43,7 @@ def test_hints_are_given_only_if_harmless(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, notion: str, is_given: bool
 ) -> None:
     said = Prediction(0.5, 6, (notion,))
-    monkeypatch.setattr("masa.training.experience.parse_prediction", lambda *_, **__: said)
+    monkeypatch.setattr("masa.training.sampler.parse_prediction", lambda *_, **__: said)
     trainer: Any = make_trainer(**PREDICTIVE)
     for group in trainer.experience.make(1).groups:
         plain = trainer.prompts.solution_ids(group.problem, group.row)

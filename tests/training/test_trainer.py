@@ -18,7 +18,7 @@ from masa.errors import UserError
 from masa.records import Prediction
 from masa.runs import RunFolder
 from masa.training.checkpoint import EXPERT_OPTIMIZER_FILE, STATE_FILE, latest
-from masa.training.presets import PRESETS
+from masa.training.presets import NEVER, PRESETS
 from masa.training.trainer import MASATrainer
 
 MakeTrainer = Callable[..., MASATrainer]
@@ -50,7 +50,7 @@ def weights(trainer: MASATrainer) -> torch.Tensor:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_trains_and_leaves_a_run_that_explains_itself(make_trainer: MakeTrainer, preset: str) -> None:
     changed: dict[str, Any] = {"preset": preset, "expert_buffer_size": 2}
-    if "efficient" in preset:
+    if PRESETS[preset]["parallel_steps"] not in (NEVER, 0):
         changed["parallel_steps"] = 1
     trainer = make_trainer(**changed)
     before = weights(trainer)
@@ -61,14 +61,14 @@ def test_every_preset_trains_and_leaves_a_run_that_explains_itself(make_trainer:
     assert metrics[-1]["tokens/generated"] == trainer.ledger.generated_tokens > 0
     rows = folder(trainer).read_rollouts(2)
     roles = {row["role"] for row in rows}
-    assert roles == ({"solution"} if preset == "grpo" else {"solution", "meta"})
-    assert sum(row["role"] == "solution" for row in rows) == 16
+    assert roles == ({"solution", "meta"} if PRESETS[preset]["num_meta_generations"] else {"solution"})
+    assert sum(row["role"] == "solution" for row in rows) >= 16
     assert folder(trainer).read_config()["preset"] == preset
 
 
 def test_every_metric_is_documented_with_its_formula(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**EFFICIENT, warm_start=2, warm_start_updates=1)
-    trainer.experience.predictor = Foresight(dict.fromkeys(range(0, 12, 2), 0.0), length=3.0)
+    trainer.experience.advisers.predictor = Foresight(dict.fromkeys(range(0, 12, 2), 0.0), length=3.0)
     trainer.train()
     names = {name for row in folder(trainer).read_metrics() for name in row} - {"step"}
     page = Path(__file__).parents[2].joinpath("docs/metrics.md").read_text(encoding="utf-8")
@@ -85,8 +85,10 @@ def test_one_update_a_step_and_the_ledger_counts_them(make_trainer: MakeTrainer)
     assert steps == {trainer.ledger.policy_updates}
 
 
-def test_a_step_without_live_group_moves_nothing_and_is_counted(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(lambda completions, **_: [1.0] * len(completions), weight_decay=0.5)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_step_without_live_group_moves_nothing_and_is_counted(make_trainer: MakeTrainer, preset: str) -> None:
+    """A random model's predictions are all invalid, so that its meta groups are dead as well."""
+    trainer = make_trainer(lambda completions, **_: [1.0] * len(completions), preset=preset, weight_decay=0.5)
     before = weights(trainer)
     trainer.train()
     assert torch.equal(before, weights(trainer))
@@ -102,7 +104,7 @@ def test_a_plain_run_may_end_rollouts_before_any_length_could_be_foretold(make_t
 
 def test_gated_problems_are_not_rolled_out_and_their_predictions_teach_nothing(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**EFFICIENT, max_gated_share=1.0, hints=False, cutoff=False)
-    trainer.experience.predictor = Foresight(dict.fromkeys(range(6), 1.0))
+    trainer.experience.advisers.predictor = Foresight(dict.fromkeys(range(6), 1.0))
     experience = trainer.experience.make(2)
     gated = [group for group in experience.groups if group.is_gated]
     assert {group.problem.key for group in gated} == {g.problem.key for g in experience.groups if g.problem.key < 6}
@@ -116,7 +118,7 @@ def test_gated_problems_are_not_rolled_out_and_their_predictions_teach_nothing(m
 
 def test_a_gate_that_would_skip_everything_lets_some_through(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**EFFICIENT)
-    trainer.experience.predictor = Foresight(dict.fromkeys(range(12), 0.0))
+    trainer.experience.advisers.predictor = Foresight(dict.fromkeys(range(12), 0.0))
     trainer.train()
     rows = folder(trainer).read_metrics()
     assert [row["gate/rule_share"] for row in rows[1:]] == [1.0, 1.0]
@@ -125,7 +127,7 @@ def test_a_gate_that_would_skip_everything_lets_some_through(make_trainer: MakeT
 
 def test_rollouts_stop_at_the_predicted_limit_with_their_own_reason(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**EFFICIENT, gate="none", hints=False)
-    trainer.experience.predictor = Foresight({}, length=2.0)
+    trainer.experience.advisers.predictor = Foresight({}, length=2.0)
     rollouts = [r for g in trainer.experience.make(2).groups for r in g.solution.rollouts]
     assert max(r.length for r in rollouts) == 4  # factor 2 x 2 tokens
     assert {r.finish_reason.value for r in rollouts if r.length == 4} == {"cutoff"}
@@ -136,7 +138,7 @@ def test_hints_name_a_prediction_in_the_prompt_that_is_trained_on(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = Prediction(0.5, 6, ("carrying over",))
-    monkeypatch.setattr("masa.training.experience.parse_prediction", lambda *_, **__: said)
+    monkeypatch.setattr("masa.training.sampler.parse_prediction", lambda *_, **__: said)
     trainer = make_trainer(**EFFICIENT, gate="none", cutoff=False)
     parallel, predictive = trainer.experience.make(1), trainer.experience.make(2)
     assert "carrying over" not in str([g.solution.prompts for g in parallel.groups])
@@ -147,9 +149,21 @@ def test_hints_name_a_prediction_in_the_prompt_that_is_trained_on(
     assert all("carrying over" in text for text in decoded)
 
 
-@pytest.mark.parametrize("preset", ["grpo", "masa-efficient"])
+RESUMED: dict[str, dict[str, Any]] = {
+    **{preset: {"preset": preset} for preset in PRESETS},
+    **{
+        gate: {"preset": "greso", "gate": gate, "max_gated_share": 0.5, "refill": "before"}
+        for gate in ("posterior", "hidden-state")
+    },
+    "in-context": {"preset": "masa-efficient", "gate": "in-context"},
+    "auto": {"preset": "masa-plus", "parallel_steps": "auto"},
+    "knapsack": {"preset": "masa-plus", "allocation": "knapsack", "allocation_least": 2, "meta_problems": "unseen"},
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
 def test_a_resumed_run_is_the_uninterrupted_one(
-    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, preset: str
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     def foretold(text: str, **_: Any) -> Prediction:
         """What a random model says, read as a valid prediction."""
@@ -158,11 +172,15 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     def first(problem: Any, texts: list[str], *_: Any, step: int, prompt_ids: Any, **__: Any) -> ExpertTrajectory:
         return ExpertTrajectory(problem.key, step, texts[0], tuple(prompt_ids))
 
-    monkeypatch.setattr("masa.training.experience.parse_prediction", foretold)
+    monkeypatch.setattr("masa.training.sampler.parse_prediction", foretold)
     monkeypatch.setattr("masa.training.imitation.make_expert", first)
-    changed: dict[str, Any] = {"preset": preset, "save_strategy": "steps", "save_steps": 3, "expert_buffer_size": 3}
-    if preset == "masa-efficient":
-        changed |= {"parallel_steps": 2, "expert_threshold": 0.0, "expert_include_unsolved": True}
+    changed = {"save_strategy": "steps", "save_steps": 3, "expert_buffer_size": 3, "expert_threshold": 0.0}
+    changed |= RESUMED[name]
+    settings = PRESETS[changed["preset"]]
+    if settings["parallel_steps"] not in (NEVER, 0):
+        changed = {"parallel_steps": 2} | changed
+    if settings["expert_sft"]:
+        changed["expert_include_unsolved"] = True
     whole = make_trainer(**changed, max_steps=6, output_dir=str(tmp_path / "whole"))
     whole.train()
     half = make_trainer(**changed, max_steps=4, output_dir=str(tmp_path / "half"))
@@ -171,9 +189,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     resumed = make_trainer(**changed, max_steps=6, output_dir=str(tmp_path / "half"))
     resumed.train(resume_from_checkpoint=str(tmp_path / "half" / "checkpoint-3"))
     assert torch.equal(weights(whole), weights(resumed))
-    if preset == "masa-efficient":
+    if settings["expert_sft"]:
         assert (tmp_path / "half" / "checkpoint-3" / EXPERT_OPTIMIZER_FILE).exists()
         assert whole.ledger.expert_updates > half.ledger.expert_updates > 0
+    if name == "masa-efficient":
         assert whole.ledger.cut_rollouts > 0
 
     def timeless(trainer: MASATrainer) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from masa.awareness.allocation import allocate, group_scale, row_weight
+from masa.awareness.allocation import Allocation, allocate, group_scale, row_weight
 from masa.awareness.beliefs import Beta
 from masa.awareness.calibration import (
     AwarenessSummary,
@@ -56,6 +56,7 @@ from masa.awareness.warm_start import own_notions, warm_start_target
 __all__ = [
     "PREDICTORS",
     "TEMPLATES",
+    "Allocation",
     "AwarenessSummary",
     "Beta",
     "CalibratedRule",

@@ -10,8 +10,10 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from masa.awareness.beliefs import Beta
+from masa.awareness.predictors.base import Estimate
 
 UNINFORMED = Beta(1.0, 1.0)
 """Stands in for the belief of a predictor that abstains: any pass rate is as likely as any other."""
@@ -72,6 +74,46 @@ def allocate(
     if not any(sizes):
         sizes[best] = least
     return sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Knapsack groups for the problems of a draw, in the budget that uniform groups of the same problems would take.
+
+    Raises:
+        ValueError: for settings out of range.
+    """
+
+    nominal: int
+    """N, rollouts of a uniform group."""
+    least: int
+    most: int
+    share: float = 1.0
+    """Budget over what uniform groups would take."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.least <= self.most:
+            raise ValueError(f"group sizes must satisfy 2 <= least <= most, got {self.least} and {self.most}")
+        if not self.share > 0:
+            raise ValueError(f"allocation setting share must be above 0, got {self.share}")
+
+    def sizes(self, estimates: Sequence[Estimate], skips: Sequence[bool]) -> list[int]:
+        """One group size a problem; a problem that a gate skips gets none and leaves its tokens unspent.
+
+        Where no length is foretold, rollouts take the place of tokens.
+        """
+        passed = [i for i, skip in enumerate(skips) if not skip]
+        costs = [estimates[i].length for i in passed]
+        if all(cost is None for cost in costs):
+            costs = [1.0] * len(costs)
+        budget = self.share * self.nominal * math.fsum(_filled(costs)) if costs else 0.0
+        beliefs = [estimates[i].beta for i in passed]
+        sizes = [0] * len(estimates)
+        for i, size in zip(
+            passed, allocate(beliefs, costs, budget=budget, least=self.least, most=self.most), strict=True
+        ):
+            sizes[i] = size
+        return sizes
 
 
 def group_scale(size: int, nominal: int) -> float:

@@ -88,7 +88,7 @@ class Gate:
         active: bool = True,
         skips: Sequence[bool] | None = None,
     ) -> list[GateDecision]:
-        """One decision a problem, in order; to be called once a step over the problems of all processes.
+        """One decision a problem, in order; to be called for each draw of a step, over the problems of all processes.
 
         Args:
             step: names the draws.
@@ -125,7 +125,6 @@ class Gate:
             audited = at_stake and derive_uniform(self.run_seed, Purpose.AUDIT, step, key) < probability
             gated = at_stake and not audited
             decisions.append(GateDecision(key, rule_skip, i in let_through, audited, gated, probability))
-        self._note(decisions)
         return decisions
 
     def observe(
@@ -148,6 +147,7 @@ class Gate:
             ValueError: if a problem that was rolled out has no truth.
         """
         events = []
+        self._note(decisions)
         for decision, flat, spent in zip(decisions, zero_variance, tokens, strict=True):
             if decision.gated:
                 continue

@@ -62,6 +62,33 @@ def train(
 
 
 @app.command()
+def compare(
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML file as for train; may have arms, seeds, baseline.")
+    ] = None,
+    arms: Annotated[str | None, typer.Option(help="Presets or the config's arms: grpo,masa-efficient.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Whole numbers: 0,1,2.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="The arm to hold the others against; default grpo.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of all runs and of the page.")] = Path("runs/compare"),
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time; default 2, or 1 on one core.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Stop each run after generating this many tokens.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop each run after this many minutes.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting of all arms; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+) -> None:
+    """Train arms with the same seeds and data, and compare what they reached for what they spent; resumable."""
+    from masa.cli.compare_plan import read_plan
+
+    budget = {"max_tokens": max_tokens, "max_minutes": max_minutes}
+    plan = read_plan(config, set_ or [], arms=arms, seeds=seeds, baseline=baseline, budget=budget)
+    from masa.cli.compare import run
+
+    if code := run(plan, output, jobs=jobs, as_json=as_json, is_dry=dry_run):
+        raise typer.Exit(code)
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: report.html in the folder.")] = None,

@@ -95,17 +95,22 @@ def read_job(path: Path | None, options: Mapping[str, Any], assignments: Sequenc
     Raises:
         UserError: for a file that cannot be read, unknown keys (the nearest known one is named) or contradictions.
     """
-    values = _read_yaml(path or DEFAULT_CONFIG)
+    values = read_yaml(path or DEFAULT_CONFIG)
     if path is None and "data" in options:
         values.pop("heldout")  # the default run's own problems say nothing about other data
     for name, value in options.items():
         values[name] = str(value) if isinstance(value, Path) else value
     for assignment in assignments:
-        _assign(values, assignment)
-    return _build(values, str(path or DEFAULT_CONFIG), {a.partition("=")[0].partition(".")[0] for a in assignments})
+        assign(values, assignment)
+    return build(values, str(path or DEFAULT_CONFIG), {a.partition("=")[0].partition(".")[0] for a in assignments})
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings of a config file, unchecked.
+
+    Raises:
+        UserError: for a file that cannot be read or is no mapping.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -118,7 +123,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _assign(values: dict[str, Any], assignment: str) -> None:
+def assign(values: dict[str, Any], assignment: str) -> None:
+    """Puts a `key=value` (dotted keys reach into mappings) into the values.
+
+    Raises:
+        UserError: for anything else.
+    """
     key, sign, text = assignment.partition("=")
     if not sign or not key:
         raise UserError(f"--set {assignment}: write key=value")
@@ -136,8 +146,12 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     place[last] = _number(value)
 
 
-def _build(values: dict[str, Any], where: str, assigned: Set[str] = frozenset()) -> Job:
-    """The job of these values; `assigned` are the keys that `--set` brought."""
+def build(values: dict[str, Any], where: str, assigned: Set[str] = frozenset()) -> Job:
+    """The job of these values, which are used up; `assigned` are the keys that `--set` brought.
+
+    Raises:
+        UserError: for unknown keys (the nearest known one is named) or contradictions.
+    """
     known = [*_OWN_KEYS, *(f.name for f in fields(MASAConfig) if f.init)]
     unknown = [key for key in values if key not in known]
     if unknown:

@@ -85,10 +85,11 @@ def show_summary(console: Console, folder: RunFolder, report: Path) -> None:
             "tokens spent: " + ", ".join(f"{n} {v:,}" for n, v in spent.items() if v), highlight=False, soft_wrap=True
         )
         if any(saved.values()):
-            net = sum(saved.values()) - ledger["meta_tokens"]
             parts = ", ".join(f"{n} {v:,.0f}" for n, v in saved.items())
             console.print(
-                f"tokens saved (estimated): {parts}; net of predictions {net:,.0f}", highlight=False, soft_wrap=True
+                f"tokens saved (estimated): {parts}; net of predictions {ledger['net_saved_tokens']:,.0f}",
+                highlight=False,
+                soft_wrap=True,
             )
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
 

@@ -218,6 +218,8 @@ def _evaluator(
         solutions=job.heldout.solutions,
         predictions=job.heldout.predictions if trainer.args.num_meta_generations else 0,
         min_length=trainer.args.min_solution_length,
+        predictor=trainer.experience.advisers.predictor,
+        gate=trainer.experience.advisers.gate,
     )
 
     def evaluate(step: int) -> None:
@@ -225,11 +227,12 @@ def _evaluator(
         with trainer.threads():
             row = heldout.measure(trainer.engine, step)
         row["tokens"] = trainer.ledger.generated_tokens
+        row["seconds"] = sum(value for name, value in trainer.ledger.seconds.items() if name != "evaluation")
         trainer.ledger.add(evaluation_tokens=row["evaluation_tokens"])
         trainer.ledger.add_seconds(evaluation=time.perf_counter() - started)
         assert trainer.run is not None
         trainer.run.append_evaluation(row)
-        trainer.run.write_ledger(trainer.ledger.state_dict())
+        trainer.run.write_ledger(trainer.ledger.totals())
         progress.evaluated(row)
 
     return evaluate

@@ -5,10 +5,19 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from masa.awareness import Evidence, SelfPredictor, awareness_summary, bootstrap_mean_interval, parse_prediction
+from masa.awareness import (
+    Evidence,
+    Gate,
+    Predictor,
+    SelfPredictor,
+    awareness_summary,
+    bootstrap_mean_interval,
+    classify,
+    parse_prediction,
+)
 from masa.records import FinishReason, Outcome, Prediction, Problem, Rollout
 from masa.rollout.engine import Engine
 from masa.rollout.prompting import PromptBuilder
@@ -28,6 +37,8 @@ class HeldOut:
         solutions: rollouts a problem, the estimate of its pass rate.
         predictions: meta rollouts a problem; 0 measures no awareness.
         min_length: smallest length the meta prompt allows, in tokens.
+        gate: the gate's rule on what is known of a problem, to see which it would skip; None where there is none.
+        predictor: on whose estimates the rule rests.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -38,6 +49,8 @@ class HeldOut:
     solutions: int = 8
     predictions: int = 8
     min_length: int = 1
+    predictor: Predictor = field(default_factory=SelfPredictor)
+    gate: Gate | None = None
 
     def measure(self, engine: Engine, step: int) -> dict[str, Any]:
         """One evaluation as a plain row: pass@1 with a 95 % bootstrap interval over problems, and awareness.
@@ -52,9 +65,13 @@ class HeldOut:
             "samples_per_problem": self.solutions,
             **self._accuracy(problems, outcomes),
         }
+        groups: list[list[Prediction]] = [[] for _ in problems]
         meta_tokens = 0
         if self.predictions:
             groups, meta_tokens = self._foretell(engine, problems)
+        if self.gate is not None and (self.predictor.uses_predictions or self.predictor.uses_hidden):
+            row |= self._gating(engine, problems, groups, outcomes)
+        if self.predictions:
             row |= awareness_summary(list(zip(groups, outcomes, strict=True))).metrics(prefix="")
             row["problems"] = len(problems)
             row["points"] = [
@@ -106,6 +123,7 @@ class HeldOut:
             "always_solved_share": statistics.fmean(rate == 1.0 for rate in rates),
             "mean_length": statistics.fmean(n for outcome in outcomes for n in outcome.lengths),
             "truncated_share": statistics.fmean(reason is FinishReason.LENGTH for reason in reasons),
+            "pass_rates": rates,
             "by_task": {task: statistics.fmean(values) for task, values in sorted(by_task.items())},
         }
 
@@ -125,6 +143,36 @@ class HeldOut:
         ]
         groups = [predictions[i : i + M] for i in range(0, len(predictions), M)]
         return groups, sum(rollout.length for rollout in rollouts)
+
+    def _gating(
+        self,
+        engine: Engine,
+        problems: Sequence[Problem],
+        groups: Sequence[Sequence[Prediction]],
+        outcomes: Sequence[Outcome],
+    ) -> dict[str, float]:
+        """What the gate's rule would skip, against the variance of the samples made here: nothing is hidden by it.
+
+        The training set's own recall fades where gated problems are no longer rolled out; this one does not.
+        """
+        assert self.gate is not None
+        hidden: Sequence[Any] = [None] * len(problems)
+        if self.predictor.uses_hidden:
+            prompts = [
+                self.prompts.solution_ids(problem, row) for problem, row in zip(problems, self.rows, strict=True)
+            ]
+            hidden = list(engine.prompt_states(prompts))
+        evidence = [
+            # Keys count from 0 here as in the training set: a held-out problem has no history under its own.
+            Evidence(replace(problem, key=-1 - problem.key), group, state)
+            for problem, group, state in zip(problems, groups, hidden, strict=True)
+        ]
+        found = classify(
+            [self.gate.rule.skips(self.predictor.estimate(one)) for one in evidence],
+            [outcome.pass_rate in (0.0, 1.0) for outcome in outcomes],
+        )
+        values = {"precision": found.precision, "recall": found.recall, "f1": found.f1}
+        return {f"gate_{name}": value for name, value in values.items() if value is not None}
 
     def _point(self, problem: Problem, group: Sequence[Prediction], outcome: Outcome) -> list[float | None]:
         """Foretold and true pass rate, foretold and mean correct length: one point of the scatter."""

@@ -41,9 +41,9 @@ def tiles(run: RunData) -> list[Tile]:
             note = "Spearman, training problems"
         if last is not None:
             found.append(Tile(f"Foretells its {title}", decimal(last), decimal(first), note))
-    saved, cost = _saving(run)
-    if saved is not None and cost is not None:
-        found.append(Tile("Tokens saved, net", signed(saved - cost), note=_share_note(run, saved - cost)))
+    net = run.total("net_saved_tokens")
+    if net:
+        found.append(Tile("Tokens saved, net", signed(net), note=_share_note(run, net)))
     first, last = _trained_ends(run, "groups/live_share")
     if last is not None:
         found.append(Tile("Live groups", percent(last), percent(first), "first and last tenth of the steps"))
@@ -59,11 +59,7 @@ def _what(run: RunData) -> str:
         words += f" with preset {preset}"
     if isinstance(model, str):
         words += f" on {model}"
-    generated = number(ledger.get("generated_tokens")) or sum(
-        number(ledger.get(name)) or 0
-        for name in ("solution_tokens", "meta_tokens", "audit_tokens", "warm_start_tokens")
-    )
-    if generated:
+    if generated := number(ledger.get("generated_tokens")):
         words += f"; {amount(generated)} tokens generated"
     if (seconds := math.fsum(run.series("time/step")[1])) > 0:
         words += f" in {duration(seconds)}"
@@ -109,17 +105,17 @@ def _self_knowledge(run: RunData) -> str:
 
 
 def _savings(run: RunData) -> str:
-    saved, cost = _saving(run)
-    if saved is None or cost is None:
-        return ""
+    net, cost = run.total("net_saved_tokens"), run.total("meta_tokens") or 0.0
     gate, cutoff = run.total("saved_gate_tokens") or 0.0, run.total("saved_cutoff_tokens") or 0.0
+    if net is None or not (cost or gate or cutoff):
+        return ""
+    spent = f"predictions cost {amount(cost)}" if cost else "no predictions were paid for"
     if not gate and not cutoff:
-        return f"Predictions cost {amount(cost)} tokens; gate and cutoff saved none."
-    net = saved - cost
+        return f"{spent[0].upper()}{spent[1:]} tokens; gate and cutoff saved none."
     verdict = "a net saving" if net > 0 else "a net cost"
     return (
         f"Gate and cutoff saved an estimated {amount(gate)} and {amount(cutoff)} tokens; "
-        f"predictions cost {amount(cost)}: {verdict} of {amount(abs(net))}."
+        f"{spent}: {verdict} of {amount(abs(net))}."
     )
 
 
@@ -128,14 +124,6 @@ def _live_groups(run: RunData) -> str:
     if first is None or last is None:
         return ""
     return f"{percent(first)} of groups were live in the first tenth of the steps, {percent(last)} in the last."
-
-
-def _saving(run: RunData) -> tuple[float | None, float | None]:
-    """Saved by gate and cutoff, and what predictions cost; both None without predictions."""
-    cost = run.total("meta_tokens")
-    if not cost:
-        return None, None
-    return (run.total("saved_gate_tokens") or 0.0) + (run.total("saved_cutoff_tokens") or 0.0), cost
 
 
 def _share_note(run: RunData, net: float) -> str:

@@ -80,10 +80,11 @@ class PromptBuilder:
         safe = [notion for notion in hint if not any(token in notion for token in self._special_tokens)]
         return _replace_user_text(prompt, lambda text: add_hint(text, safe)) if safe else prompt
 
-    def meta_prompt(self, problem: Problem, row: Mapping[str, Any]) -> Prompt:
-        """The request to foretell this problem's solutions."""
+    def meta_prompt(self, problem: Problem, row: Mapping[str, Any], context: str = "") -> Prompt:
+        """The request to foretell this problem's solutions; `context` follows the problem's text on its own line."""
+        text = f"{problem.text}\n{context}" if context else problem.text
         request = build_meta_prompt(
-            problem.text, template=self._template, min_length=self._min_length, max_length=self._max_length
+            text, template=self._template, min_length=self._min_length, max_length=self._max_length
         )
         return _replace_user_text(row["prompt"], lambda _: request)
 

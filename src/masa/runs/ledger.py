@@ -24,6 +24,8 @@ class Ledger:
     """Generated to build the warm start's expert trajectories."""
     evaluation_tokens: int = 0
     """Generated for held-out evaluations: not a cost of training."""
+    live_tokens: int = 0
+    """Generated for solution groups that turned out to be live, audits included: a part of the above."""
     trained_tokens: int = 0
     """Run through the policy-gradient update."""
     expert_tokens: int = 0
@@ -61,6 +63,13 @@ class Ledger:
         Audits are no cost here: plain GRPO would have generated the same rollouts.
         """
         return self.saved_gate_tokens + self.saved_cutoff_tokens - self.meta_tokens
+
+    def totals(self) -> dict[str, Any]:
+        """Everything, and what follows from it: as written to `ledger.json`."""
+        return self.state_dict() | {
+            "generated_tokens": self.generated_tokens,
+            "net_saved_tokens": self.net_saved_tokens,
+        }
 
     def add(self, **amounts: float) -> None:
         """Adds to totals by name, for example `add(meta_tokens=512, steps=1)`.

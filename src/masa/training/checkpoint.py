@@ -48,16 +48,13 @@ constant depends on, leave what a step does as it is."""
 def _parts(trainer: MASATrainer) -> dict[str, Any]:
     """Everything of ours that has state, by its name in the file."""
     maker = trainer.experience
-    parts = {
+    return {
         "stream": maker.stream,
-        "predictor": maker.predictor,
-        "gate": maker.gate,
-        "cutoff": maker.cutoff,
+        **maker.advisers.parts(),
         "expert": trainer.expert,
         "ledger": trainer.ledger,
         "measures": trainer.measures,
     }
-    return {name: part for name, part in parts.items() if part is not None}
 
 
 def save_state(folder: Path, trainer: MASATrainer) -> None:

@@ -9,15 +9,16 @@ from typing import Any, cast
 import torch
 from trl import GRPOConfig
 
-from masa.awareness import Cutoff, Gate, PaperRule, RewardOptions
+from masa.awareness import PREDICTORS, RewardOptions
 from masa.awareness.notions import Matching
 from masa.awareness.rewards import DifficultyReward, LengthReward, NotionReward
 from masa.checks import wrong_types
 from masa.errors import UserError, unknown_key_message
 from masa.rollout.requests import RequestMaker
 from masa.runs.jsonlines import plain
+from masa.training.contradictions import batch_contradictions, contradictions
 from masa.training.machine import cpu_has_fast_bf16
-from masa.training.presets import NEVER, PRESETS, resolve
+from masa.training.presets import PRESETS, resolve
 
 _DERIVED = (
     "generation_batch_size",
@@ -26,21 +27,6 @@ _DERIVED = (
     "per_device_train_batch_size",
 )
 """TRL's batch fields, which follow from `problems_per_step` where it is given."""
-_LEAST = {
-    "min_solution_length": 1,
-    "max_completion_length": 1,
-    "max_meta_length": 1,
-    "max_prompt_length": 1,
-    "micro_batch_rows": 1,
-    "engine_batch_size": 1,
-    "num_threads": 1,
-    "warm_start": 0,
-    "warm_start_updates": 1,
-    "expert_buffer_size": 1,
-    "expert_updates": 1,
-    "show_completions_every": 0,
-    "top_k": 0,
-}
 
 
 def _help(text: str, default: Any = None) -> Any:
@@ -88,15 +74,44 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     max_prompt_length: int | None = _help("Problems whose solution or meta prompt is longer (tokens) are left out.")
 
     # When and how predictions save work
-    parallel_steps: int | str | None = _help("k, steps before the predictive phase; `never` stays parallel.")
-    gate: str | None = _help("Predictor that decides which problems are rolled out: `self` or `none`.")
-    gate_std: float = _help("A problem is gated only if its predicted pass rates deviate by less than this.", 0.1)
+    parallel_steps: int | str | None = _help(
+        "k, steps before the predictive phase; `never` stays parallel, `auto` enters and leaves by the gate's audits."
+    )
+    precision_floor: float = _help("`parallel_steps: auto`: least precision of the gate in the predictive phase.", 0.8)
+    gate: str | None = _help("Predictor that decides which problems are rolled out: " + ", ".join(PREDICTORS) + ".")
+    gate_rule: str | None = _help(
+        "`paper` (deviation and mean), `calibrated` (probability of zero variance) or `exploration` (the predictor's "
+        "own odds). Default: what fits the predictor."
+    )
+    gate_std: float = _help("Rule `paper`: gated only if predicted pass rates deviate by less than this.", 0.1)
+    gate_threshold: float = _help("Rule `calibrated`: gated if zero variance is more probable than this.", 0.9)
     audit_rate: float = _help(
         "Share of gated problems rolled out all the same, and of problems exempt from cutoffs.", 0.05
     )
     max_gated_share: float = _help("At most this share of a step's problems is gated.", 0.75)
+    meta_problems: str | None = _help(
+        "Problems that are foretold in the predictive phase: `all`, or `unseen`, those of which the predictor knows "
+        "too little."
+    )
+    meta_audit_weight: float = _help("Audited meta groups weigh 1 / pi in the loss, at most this.", 1.0)
+    refill: str | None = _help(
+        "Draw further problems until a step has problems_per_step that pass the gate (`before` the rollouts) or that "
+        "are live (`after` them, DAPO's dynamic sampling); `none`: whatever is left."
+    )
+    refill_limit: float = _help("Problems drawn in a step, at most, over problems_per_step.", 3.0)
+    allocation: str | None = _help(
+        "`uniform`: num_generations rollouts a problem; `knapsack`: by foretold value and cost, in the same budget."
+    )
+    allocation_budget: float = _help("Predicted tokens to spend, over those of uniform groups.", 1.0)
+    allocation_least: int = _help("Rollouts of the smallest group that `knapsack` makes.", 4)
+    allocation_most: int | None = _help("Rollouts of the largest; default: twice num_generations.")
     cutoff: bool | None = _help("Limit solution rollouts by the predicted length.")
-    cutoff_factor: float | None = _help("The limit is this times the predicted length.")
+    cutoff_rule: str | None = _help(
+        "The limit is cutoff_factor x L^ (`paper`), corrected by the observed median of length / L^ (`median`), or "
+        "the quantile of length / L^ times L^ (`quantile`)."
+    )
+    cutoff_factor: float | None = _help("The limit is this times the (corrected) predicted length.")
+    cutoff_quantile: float = _help("Rule `quantile`: share of correct rollouts that should end within the limit.", 0.98)
     hints: bool | None = _help("Name foretold notions in the solution prompt (predictive phase).")
 
     # Fine-tuning on the policy's own best predictions
@@ -137,24 +152,13 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             if getattr(self, name) is None:
                 setattr(self, name, resolve(self.preset, name, num_generations=self.num_generations or 0))
         self._settle_precision()
-        self._check()
+        if found := contradictions(self):
+            raise UserError("; ".join(found))
         if self.problems_per_step is not None:
             self._derive_batch_fields()
         super().__post_init__()
-        if self.gate != "none" and not math.floor(self.max_gated_share * self.problems_a_step):
-            raise UserError(
-                f"the gate could never act: max_gated_share ({self.max_gated_share}) of {self.problems_a_step} problems"
-                " a step is less than one; raise problems_per_step, or set gate to 'none'"
-            )
-
-    @property
-    def has_predictive_phase(self) -> bool:
-        """Whether the run ever predicts before it rolls out."""
-        return self.parallel_steps != NEVER
-
-    def is_predictive(self, step: int) -> bool:
-        """Whether `step` (counted from 1) lies in the predictive phase."""
-        return self.has_predictive_phase and step > int(self.parallel_steps or 0)
+        if found := batch_contradictions(self):
+            raise UserError("; ".join(found))
 
     @property
     def problems_a_step(self) -> int:
@@ -183,24 +187,6 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             matching=cast(Matching, self.notion_matching),
         )
 
-    def make_gate(self) -> Gate | None:
-        """The gate asked for; None rolls out every problem."""
-        if self.gate == "none":
-            return None
-        return Gate(self.seed, PaperRule(gate_std=self.gate_std), max_share=self.max_gated_share, audit=self.audit_rate)
-
-    def make_cutoff(self) -> Cutoff | None:
-        """The cutoff asked for; None leaves every rollout the run's own limit."""
-        if not self.cutoff or self.cutoff_factor is None:
-            return None
-        return Cutoff(
-            self.seed,
-            minimum=self.min_solution_length,
-            maximum=self.max_completion_length or 0,
-            factor=self.cutoff_factor,
-            exempt=self.audit_rate,
-        )
-
     def _settle_precision(self) -> None:
         """Without a GPU: float32 unless asked otherwise, and `auto` is bfloat16 where the processor multiplies it.
 
@@ -214,82 +200,6 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             self.use_cpu: bool = True
         elif self.bf16 is None:
             self.bf16 = False
-
-    def _check(self) -> None:
-        """Refuse contradictions, each with the value and the remedy."""
-        M = self.num_meta_generations or 0
-        problems: list[str] = []
-        if M == 1 or M < 0:
-            problems.append(f"num_meta_generations is {M}: use 0 (no meta path) or at least 2, a group to compare")
-        if M == 0:
-            for name, value, off in (
-                ("cutoff", self.cutoff, False),
-                ("gate", self.gate, "none"),
-                ("hints", self.hints, False),
-                ("expert_sft", self.expert_sft, False),
-                ("warm_start", self.warm_start, 0),
-            ):
-                if value != off:
-                    problems.append(
-                        f"{name} is {value!r} but num_meta_generations is 0: it needs predictions, so set "
-                        f"num_meta_generations to 2 or more, or {name} to {off!r}"
-                    )
-        if self.gate not in ("none", "self"):
-            problems.append(unknown_key_message("gate", str(self.gate), ("none", "self")))
-        if not (self.parallel_steps == NEVER or (isinstance(self.parallel_steps, int) and self.parallel_steps >= 0)):
-            problems.append(
-                f"parallel_steps is {self.parallel_steps!r}: use a number of steps, 0 or more, or {NEVER!r}"
-            )
-        if not self.has_predictive_phase:
-            problems.extend(
-                f"{name} is on but parallel_steps is {NEVER!r}: it acts in the predictive phase only, so set "
-                f"parallel_steps to a number of steps"
-                for name, is_on in (("cutoff", self.cutoff), ("gate", self.gate != "none"), ("hints", self.hints))
-                if is_on
-            )
-        for name, choices in (
-            ("loss_denominator", ("live", "all")),
-            ("difficulty_reward", ("power", "brier")),
-            ("length_reward", ("range", "log-ratio")),
-            ("notion_reward", ("counts", "rates")),
-            ("notion_matching", ("lemma", "substring")),
-        ):
-            if getattr(self, name) not in choices:
-                problems.append(unknown_key_message(name, getattr(self, name), choices))
-        for name, low, high in (
-            ("audit_rate", 0.0, 1.0),
-            ("max_gated_share", 0.0, 1.0),
-            ("difficulty_base", 0.0, 1.0),
-            ("expert_threshold", 0.0, 1.0),
-        ):
-            if not low <= getattr(self, name) <= high:
-                problems.append(f"{name} is {getattr(self, name)}: it must lie between {low:g} and {high:g}")
-        problems.extend(
-            f"{name} is {value}: it must be at least {least}"
-            for name, least in _LEAST.items()
-            if (value := getattr(self, name)) is not None and value < least
-        )
-        rates = ("expert_learning_rate", "warm_start_learning_rate", "meta_weight")
-        problems.extend(
-            f"{name} is {value}: it must be above 0"
-            for name in rates
-            if (value := getattr(self, name)) is not None and not value > 0
-        )
-        if not self.temperature > 0:
-            problems.append(f"temperature is {self.temperature}: it must be above 0, or all rollouts of a group agree")
-        if not 0 < self.top_p <= 1:
-            problems.append(f"top_p is {self.top_p}: it must be above 0 and at most 1")
-        if self.cutoff and not (self.cutoff_factor or 0) > 0:
-            problems.append(f"cutoff_factor is {self.cutoff_factor}: it must be above 0")
-        if M and self.min_solution_length >= (self.max_completion_length or 0):
-            problems.append(
-                f"min_solution_length ({self.min_solution_length}) must lie below max_completion_length "
-                f"({self.max_completion_length}), since predictions range from one to the other"
-            )
-        if self.loss_denominator == "all" and self.meta_weight != 1.0:
-            problems.append("meta_weight needs loss_denominator 'live': with 'all' both paths share one denominator")
-        if problems:
-            raise UserError("; ".join(problems))
 
     def _derive_batch_fields(self) -> None:
         """Turn problems and rows into TRL's batch fields.

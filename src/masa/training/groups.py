@@ -27,6 +27,8 @@ from masa.records import Outcome, Prediction, Problem, Rollout
 class MetaGroup:
     """The meta rollouts of one problem; lists hold one entry a rollout."""
 
+    prompt_ids: tuple[int, ...] = ()
+    """The meta prompt, what the predictor had it say of the past included."""
     rollouts: list[Rollout] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
@@ -47,6 +49,8 @@ class SolutionGroup:
     texts: list[str] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     """NaN where no reward function could score the rollout."""
+    by_function: dict[str, list[float]] = field(default_factory=dict)
+    """What each reward function said, before weights."""
     correct: list[bool | None] = field(default_factory=list)
     """None where correctness is unknown."""
     advantages: list[float] = field(default_factory=list)
@@ -66,6 +70,8 @@ class ProblemGroup:
     problem: Problem
     row: Mapping[str, Any]
     """The dataset row, handed to the reward functions."""
+    size: int = 0
+    """Solution rollouts to be made."""
     meta: MetaGroup = field(default_factory=MetaGroup)
     solution: SolutionGroup = field(default_factory=SolutionGroup)
     hidden: NDArray[np.float32] | None = None
@@ -79,14 +85,20 @@ class ProblemGroup:
     def settle(self) -> None:
         """Take the outcome from the solution rollouts whose correctness is known; None if there are none."""
         solution = self.solution
-        known = [i for i, correct in enumerate(solution.correct) if correct is not None]
-        if known:
+        rollouts = self.known_rollouts
+        if rollouts:
             self.outcome = Outcome(
-                texts=tuple(solution.texts[i] for i in known),
-                lengths=tuple(solution.rollouts[i].length for i in known),
-                correct=tuple(bool(solution.correct[i]) for i in known),
-                finish_reasons=tuple(solution.rollouts[i].finish_reason for i in known),
+                texts=tuple(text for text, ok in zip(solution.texts, solution.correct, strict=True) if ok is not None),
+                lengths=tuple(rollout.length for rollout in rollouts),
+                correct=tuple(ok for ok in solution.correct if ok is not None),
+                finish_reasons=tuple(rollout.finish_reason for rollout in rollouts),
             )
+
+    @property
+    def known_rollouts(self) -> list[Rollout]:
+        """The solution rollouts whose correctness is known, as they stand in the outcome."""
+        solution = self.solution
+        return [rollout for rollout, ok in zip(solution.rollouts, solution.correct, strict=True) if ok is not None]
 
     @property
     def evidence(self) -> Evidence:
@@ -115,6 +127,8 @@ class ScoredRollouts:
 
     rewards: list[float]
     """Weighted sum over the reward functions; NaN where none could score."""
+    by_function: dict[str, list[float]]
+    """The same before the sum, by reward function."""
     correct: list[bool | None]
     """None where correctness is unknown."""
 

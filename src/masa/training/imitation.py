@@ -61,7 +61,7 @@ class ExpertLoop:
         if not self._is_on:
             return {}
         for group in experience.groups:
-            self.buffer.add(self.trajectory(trainer, group, experience.step))
+            self.buffer.add(self.trajectory(group, experience.step))
         metrics = self.buffer.metrics()
         if self.buffer.ready:
             trajectories = self.buffer.drain()
@@ -72,7 +72,7 @@ class ExpertLoop:
             metrics["expert/trajectories"] = float(len(trajectories))
         return metrics
 
-    def trajectory(self, trainer: MASATrainer, group: ProblemGroup, step: int) -> ExpertTrajectory | None:
+    def trajectory(self, group: ProblemGroup, step: int) -> ExpertTrajectory | None:
         """The group's expert trajectory, if one of its predictions makes one."""
         if group.outcome is None or not group.meta.rewards:
             return None
@@ -85,7 +85,7 @@ class ExpertLoop:
             self._options,
             run_seed=self._seed,
             step=step,
-            prompt_ids=trainer.prompts.meta_ids(group.problem, group.row),
+            prompt_ids=group.meta.prompt_ids,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _warm_start_examples(trainer: MASATrainer, group: ProblemGroup) -> list[Exam
     if group.outcome is None:
         return []
     config: MASAConfig = trainer.args
-    expert = trainer.expert.trajectory(trainer, group, step=0)
+    expert = trainer.expert.trajectory(group, step=0)
     text = warm_start_target(
         group.meta.texts[0],
         group.outcome,
@@ -143,7 +143,7 @@ def _warm_start_examples(trainer: MASATrainer, group: ProblemGroup) -> list[Exam
         notion_key=template_of(config).notion_key,
     )
     return [
-        trainer.example(trainer.prompts.meta_ids(group.problem, group.row), text if expert is None else expert.text),
+        trainer.example(group.meta.prompt_ids, text if expert is None else expert.text),
         Example(group.solution.prompt_ids[0], group.solution.rollouts[0].token_ids),
     ]
 

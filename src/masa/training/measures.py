@@ -56,6 +56,7 @@ class Measures:
             solution_tokens=tokens[False],
             audit_tokens=tokens[True],
             meta_tokens=sum(r.length for g in groups for r in g.meta.rollouts),
+            live_tokens=sum(g.solution.tokens for g in groups if g.solution.is_live),
             trained_tokens=sum(int(batch["completion_mask"].sum()) for batch in batches),
             solution_rollouts=sum(len(g.solution.rollouts) for g in groups),
             meta_rollouts=sum(len(g.meta.rollouts) for g in groups),
@@ -73,9 +74,8 @@ class Measures:
         experience: Experience,
         maker: ExperienceMaker,
         ledger: Ledger,
-        reward_functions: Mapping[str, Sequence[float]],
     ) -> dict[str, Any]:
-        """The step's metrics, except what the learner knows; `reward_functions` are this step's values by name."""
+        """The step's metrics, except what the learner knows."""
         groups = experience.groups
         rolled_out = [group for group in groups if group.solution.rollouts]
         rollouts = [rollout for group in rolled_out for rollout in group.solution.rollouts]
@@ -86,7 +86,8 @@ class Measures:
             if group.outcome is not None and group.meta.predictions
         )
         # The ledger keeps the newest estimate from the audits, not a sum of estimates.
-        for part, name in ((maker.gate, "saved_gate_tokens"), (maker.cutoff, "saved_cutoff_tokens")):
+        advisers = maker.advisers
+        for part, name in ((advisers.gate, "saved_gate_tokens"), (advisers.cutoff, "saved_cutoff_tokens")):
             if part is not None:
                 setattr(ledger, name, part.tokens_saved)
         metrics: dict[str, Any] = {
@@ -94,6 +95,7 @@ class Measures:
             "reward/solution": _mean(r for g in rolled_out for r in g.solution.rewards),
             "pass_rate": _mean(outcome.pass_rate for outcome in outcomes),
             "groups/live_share": _mean(g.solution.is_live for g in groups),
+            "groups/drawn": len(groups),
             "groups/zero_variance_share": _mean(not g.solution.is_live for g in rolled_out),
             "length/mean": _mean(r.length for r in rollouts),
             "length/mean_correct": _mean(n for o in outcomes for n, ok in zip(o.lengths, o.correct, strict=True) if ok),
@@ -109,10 +111,11 @@ class Measures:
             "tokens/audit": ledger.audit_tokens,
             "tokens/saved_gate": ledger.saved_gate_tokens,
             "tokens/saved_cutoff": ledger.saved_cutoff_tokens,
+            "tokens/live": ledger.live_tokens,
             "tokens/generated": ledger.generated_tokens,
             "tokens/trained": ledger.trained_tokens,
         }
-        metrics |= {f"reward_function/{name}": _mean(values) for name, values in reward_functions.items()}
+        metrics |= {f"reward_function/{name}": _mean(values) for name, values in experience.reward_functions.items()}
         rewards = [reward for group in groups for reward in group.meta.rewards]
         if any(group.meta.rollouts for group in groups):
             metrics |= {
@@ -131,9 +134,8 @@ class Measures:
                 ),
             }
             metrics |= awareness_summary(list(self._pairs)).metrics()
-        for advisor in (maker.predictor, maker.gate, maker.cutoff):
-            if advisor is not None:
-                metrics |= advisor.metrics()
+        for adviser in advisers.parts().values():
+            metrics |= adviser.metrics()
         return metrics
 
 
@@ -157,7 +159,7 @@ def _unpack(packed: Sequence[Any]) -> Pair:
     return predictions, outcome
 
 
-def trl_metrics(experience: Experience, reward_functions: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def trl_metrics(experience: Experience) -> dict[str, float]:
     """The step under the names that TRL gives its metrics."""
     groups = [group for group in experience.groups if group.solution.rollouts]
     rollouts = [rollout for group in groups for rollout in group.solution.rollouts]
@@ -177,7 +179,7 @@ def trl_metrics(experience: Experience, reward_functions: Mapping[str, Sequence[
         named[f"completions/mean_{kind}length"] = _required_mean(values)
         named[f"completions/min_{kind}length"] = min(values)
         named[f"completions/max_{kind}length"] = max(values)
-    for name, scores in reward_functions.items():
+    for name, scores in experience.reward_functions.items():
         finite = [score for score in scores if math.isfinite(score)]
         if finite:
             named[f"rewards/{name}/mean"] = _required_mean(finite)

@@ -8,13 +8,19 @@ from typing import Any
 
 NEVER = "never"
 """Value of `parallel_steps` for runs that stay in the parallel phase."""
+AUTO = "auto"
+"""Value of `parallel_steps` for runs that enter and leave the predictive phase by the gate's audits."""
 
 _COMMON: dict[str, Any] = {
     "epsilon_high": 0.28,
     "num_meta_generations": 0,
     "parallel_steps": NEVER,
     "gate": "none",
+    "refill": "none",
+    "allocation": "uniform",
+    "meta_problems": "all",
     "cutoff": False,
+    "cutoff_rule": "paper",
     "cutoff_factor": 2.0,
     "expert_sft": False,
     "expert_include_unsolved": False,
@@ -27,6 +33,8 @@ HALF_OF_SOLUTIONS = "num_generations / 2"
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "grpo": _COMMON,
+        "dapo": _COMMON | {"refill": "after"},
+        "greso": _COMMON | {"parallel_steps": 0, "gate": "history"},
         "masa": _COMMON | {"num_meta_generations": SAME_AS_SOLUTIONS},
         "masa-expert": _COMMON | {"num_meta_generations": SAME_AS_SOLUTIONS, "expert_sft": True},
         "masa-efficient": _COMMON
@@ -48,9 +56,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "cutoff": True,
             "cutoff_factor": 1.5,
         },
+        "masa-plus": _COMMON
+        | {
+            "num_meta_generations": HALF_OF_SOLUTIONS,
+            "parallel_steps": AUTO,
+            "gate": "combined",
+            "cutoff": True,
+            "cutoff_rule": "quantile",
+            "expert_sft": True,
+            "expert_include_unsolved": True,
+        },
     }
 )
-"""Settings of arXiv 2510.03259: `masa*` are its first version (MASA), `mapr*` its second (MAPR)."""
+"""`masa*` are arXiv 2510.03259's first version (MASA), `mapr*` its second (MAPR), `dapo` is arXiv 2503.14476's dynamic
+sampling, `greso` arXiv 2506.02177; `masa-plus` is ours, as measured in docs/results.md."""
 
 
 def resolve(preset: str, name: str, *, num_generations: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +33,18 @@ class PromptLimits:
         return PromptLimits(args.max_prompt_length, positions, solution_tokens, meta_tokens)
 
     @property
-    def longest(self) -> int | None:
-        """The longest solution prompt; None without a bound."""
-        room = None if self.positions is None else self.positions - self.solution_tokens
-        return min((bound for bound in (self.max_prompt_length, room) if bound is not None), default=None)
+    def longest(self) -> float:
+        """The longest solution prompt."""
+        return self._longest(self.solution_tokens)
+
+    @property
+    def longest_meta(self) -> float:
+        """The longest meta prompt."""
+        return self._longest(self.meta_tokens or 0)
+
+    def _longest(self, tokens: int) -> float:
+        room = math.inf if self.positions is None else self.positions - tokens
+        return room if self.max_prompt_length is None else min(room, self.max_prompt_length)
 
     def usable_keys(
         self, rows: Sequence[Mapping[str, Any]], prompts: PromptBuilder, *, where: str = "the training set"

@@ -40,8 +40,6 @@ class RewardScorer:
         self._names = list(names)
         self._weights = weights
         self._correctness = self._find_correctness(needed)
-        self.last: dict[str, list[float]] = {}
-        """Values of each function in the last call."""
 
     def __call__(self, groups: Sequence[ProblemGroup]) -> ScoredRollouts:
         """Rewards of all solution rollouts of `groups`, in order.
@@ -60,8 +58,8 @@ class RewardScorer:
         rewards = (values * self._weights.to(values.device)).nansum(dim=1)
         rewards[torch.isnan(values).all(dim=1)] = torch.nan
         self._refuse_gate_on_graded_rewards(rewards)
-        self.last = {name: values[:, i].tolist() for i, name in enumerate(self._names)}
-        return ScoredRollouts(rewards=rewards.tolist(), correct=self._correct(values))
+        by_function = {name: values[:, i].tolist() for i, name in enumerate(self._names)}
+        return ScoredRollouts(rewards.tolist(), by_function, self._correct(values))
 
     def correct(
         self, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout], texts: Sequence[str]

@@ -16,7 +16,7 @@ _LEARNED_POSITIONS = ("wpe", "embed_positions", "position_embeddings")
 
 def needs_method(config: MASAConfig) -> bool:
     """Whether the settings use any part of the method, so that TRL's own path would not do."""
-    return bool(config.num_meta_generations) or config.gate != "none"
+    return bool(config.num_meta_generations) or config.gate != "none" or config.refill != "none"
 
 
 def unsupported(
@@ -62,7 +62,7 @@ def refuse(config: MASAConfig, reasons: list[str]) -> None:
     if reasons and needs_method(config):
         raise UserError(
             f"preset {config.preset!r} does not serve {', '.join(reasons)} yet: leave it out, or use preset 'grpo' "
-            "with num_meta_generations 0 and gate 'none', which keeps TRL's own path"
+            "with num_meta_generations 0, gate 'none' and refill 'none', which keeps TRL's own path"
         )
 
 

@@ -10,6 +10,7 @@ through our engine), `get_train_dataloader` (a clock), `training_step` and `_get
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -21,7 +22,6 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
-from masa.awareness import make_predictor
 from masa.errors import UserError
 from masa.records import Rollout
 from masa.rollout.local import LocalEngine
@@ -29,6 +29,7 @@ from masa.rollout.prompting import PromptBuilder
 from masa.runs import Ledger, RunFolder
 from masa.seeding import Purpose
 from masa.training import checkpoint, machine, support
+from masa.training.advisers import make_advisers
 from masa.training.config import MASAConfig
 from masa.training.experience import Experience, ExperienceMaker
 from masa.training.imitation import ExpertLoop, warm_start
@@ -38,6 +39,7 @@ from masa.training.packed_forward import PackedForward
 from masa.training.problem_stream import ProblemStream
 from masa.training.prompt_limits import PromptLimits
 from masa.training.rollout_log import rollout_rows, show_completions
+from masa.training.sampler import Sampler
 from masa.training.scoring import RewardScorer
 from masa.training.sft import Example, Imitation
 
@@ -131,22 +133,19 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         )
         self.experience = ExperienceMaker(
             args,
-            engine=self.engine,
+            sampler=Sampler(
+                args,
+                engine=self.engine,
+                prompts=self.prompts,
+                advisers=make_advisers(args),
+                decode=self.decode,
+                limits=self.limits,
+            ),
             stream=ProblemStream(keys, seed=args.seed, shuffle=args.shuffle_dataset is not False),
-            prompts=self.prompts,
             problems=self.train_dataset,
-            predictor=make_predictor("self" if args.num_meta_generations else "none"),
-            gate=args.make_gate(),
-            cutoff=args.make_cutoff(),
             score=self.scorer,
-            decode=self.decode,
-            prompt_limit=self.limits.longest,
+            correct=self.correct,
         )
-        if args.problems_a_step > len(keys):
-            raise UserError(
-                f"a step draws {args.problems_a_step} problems but the training set has {len(keys)}: "
-                "lower problems_per_step or add problems"
-            )
         self.ledger = Ledger()
         self.measures = Measures()
         self.expert = ExpertLoop(args)
@@ -255,10 +254,12 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout], texts: Sequence[str]
     ) -> list[bool | None]:
         """Which of these answers to dataset rows are correct, as in training; leaves the training's logs alone."""
-        verdicts = self.scorer.correct(rows, rollouts, texts)
-        self._pending_metrics.clear()
-        self._pending_extra_logs.clear()
-        return verdicts
+        kept = {name: getattr(self, name) for name in ("_pending_extra_logs", "_pending_metrics")}
+        try:
+            self.__dict__.update({name: defaultdict(list) for name in kept})
+            return self.scorer.correct(rows, rollouts, texts)
+        finally:
+            self.__dict__.update(kept)
 
     # The run
 
@@ -308,7 +309,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         learned = self.expert.after_step(self, experience)
         seconds["expert"] = time.perf_counter() - ended
         self.measures.account(self.ledger, experience, self._buffered_inputs, learned, seconds)
-        metrics = self.measures.step_metrics(experience, self.experience, self.ledger, self.scorer.last)
+        metrics = self.measures.step_metrics(experience, self.experience, self.ledger)
         metrics |= learned
         if experience.step == 1:
             metrics |= self.measures.warm_start
@@ -327,7 +328,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             if self.args.log_rollouts:
                 self.run.write_rollouts(experience.step, rollout_rows(experience))
             self.run.append_metrics(experience.step, metrics)
-            self.run.write_ledger(self.ledger.state_dict())
+            self.run.write_ledger(self.ledger.totals())
         for listener in self.step_listeners:
             listener({"step": experience.step, **metrics})
         every = self.args.show_completions_every
@@ -348,7 +349,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         for name, value in metrics.items():
             if isinstance(value, (int, float)) and name not in named_by_transformers:
                 own[name].append(float(value))
-        for name, value in trl_metrics(experience, self.scorer.last).items():
+        for name, value in trl_metrics(experience).items():
             own[name].append(value)
         self.state.num_input_tokens_seen += sum(len(r.prompt_ids) + len(r.completion_ids) for r in experience.rows)
         own["num_tokens"] = [self.state.num_input_tokens_seen]
@@ -359,7 +360,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             self._logs["prompt"].extend(group.solution.prompts)
             self._logs["completion"].extend(group.solution.texts)
             self._logs["advantages"].extend(group.solution.advantages)
-        for name, scores in self.scorer.last.items():
+        for name, scores in experience.reward_functions.items():
             self._logs["rewards"][name].extend(scores)
         # What reward functions logged themselves (TRL's `log_extra` and `log_metric`).
         self._logs["extra"].clear()

@@ -1,0 +1,186 @@
+"""Settings that contradict each other: each named with its value and the remedy, none rewritten."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from masa.awareness import PREDICTORS
+from masa.errors import unknown_key_message
+from masa.training.presets import AUTO, NEVER
+
+if TYPE_CHECKING:
+    from masa.training.config import MASAConfig
+
+_LEAST: dict[str, float] = {
+    "min_solution_length": 1,
+    "max_completion_length": 1,
+    "max_meta_length": 1,
+    "max_prompt_length": 1,
+    "micro_batch_rows": 1,
+    "engine_batch_size": 1,
+    "num_threads": 1,
+    "warm_start": 0,
+    "warm_start_updates": 1,
+    "expert_buffer_size": 1,
+    "expert_updates": 1,
+    "show_completions_every": 0,
+    "top_k": 0,
+    "refill_limit": 1,
+    "meta_audit_weight": 1,
+    "allocation_least": 2,
+}
+_CHOICES = {
+    "loss_denominator": ("live", "all"),
+    "difficulty_reward": ("power", "brier"),
+    "length_reward": ("range", "log-ratio"),
+    "notion_reward": ("counts", "rates"),
+    "notion_matching": ("lemma", "substring"),
+    "gate_rule": (None, "paper", "calibrated", "exploration"),
+    "refill": ("none", "before", "after"),
+    "allocation": ("uniform", "knapsack"),
+    "cutoff_rule": ("paper", "median", "quantile"),
+    "meta_problems": ("all", "unseen"),
+}
+_SHARES = (
+    "audit_rate",
+    "max_gated_share",
+    "difficulty_base",
+    "expert_threshold",
+    "gate_threshold",
+    "precision_floor",
+    "cutoff_quantile",
+)
+_POSITIVE = ("expert_learning_rate", "warm_start_learning_rate", "meta_weight", "allocation_budget")
+
+
+def contradictions(config: MASAConfig) -> list[str]:
+    """What is wrong with settings as the user and the preset give them."""
+    return [
+        *_out_of_range(config),
+        *_meta_path(config),
+        *_phases(config),
+        *_spending(config),
+        *_lengths(config),
+    ]
+
+
+def batch_contradictions(config: MASAConfig) -> list[str]:
+    """What is wrong once the number of problems a step is known."""
+    problems = config.problems_a_step
+    if config.gate != "none" and not math.floor(config.max_gated_share * problems):
+        return [
+            f"the gate could never act: max_gated_share ({config.max_gated_share}) of {problems} problems a step is "
+            "less than one; raise problems_per_step, or set gate to 'none'"
+        ]
+    return []
+
+
+def _out_of_range(config: MASAConfig) -> list[str]:
+    found = [
+        unknown_key_message(name, str(getattr(config, name)), [c for c in choices if c is not None])
+        for name, choices in _CHOICES.items()
+        if getattr(config, name) not in choices
+    ]
+    if config.gate not in PREDICTORS:
+        found.append(unknown_key_message("gate", str(config.gate), PREDICTORS))
+    found.extend(
+        f"{name} is {getattr(config, name)}: it must lie between 0 and 1"
+        for name in _SHARES
+        if not 0 <= getattr(config, name) <= 1
+    )
+    found.extend(
+        f"{name} is {value}: it must be at least {least}"
+        for name, least in _LEAST.items()
+        if (value := getattr(config, name)) is not None and value < least
+    )
+    found.extend(
+        f"{name} is {value}: it must be above 0"
+        for name in _POSITIVE
+        if (value := getattr(config, name)) is not None and not value > 0
+    )
+    if not config.temperature > 0:
+        found.append(f"temperature is {config.temperature}: it must be above 0, or all rollouts of a group agree")
+    if not 0 < config.top_p <= 1:
+        found.append(f"top_p is {config.top_p}: it must be above 0 and at most 1")
+    return found
+
+
+def _meta_path(config: MASAConfig) -> list[str]:
+    M = config.num_meta_generations or 0
+    if M == 1 or M < 0:
+        return [f"num_meta_generations is {M}: use 0 (no meta path) or at least 2, a group to compare"]
+    found = []
+    if M == 0:
+        predictor = PREDICTORS.get(str(config.gate))
+        foretells = predictor is not None and config.gate != "none" and not predictor.uses_predictions
+        wanting = [
+            ("gate", config.gate, "none", predictor is None or not predictor.uses_predictions),
+            ("cutoff", config.cutoff, False, foretells),
+            ("hints", config.hints, False, False),
+            ("expert_sft", config.expert_sft, False, False),
+            ("warm_start", config.warm_start, 0, False),
+        ]
+        found += [
+            f"{name} is {value!r} but num_meta_generations is 0: it needs predictions, so set "
+            f"num_meta_generations to 2 or more, or {name} to {off!r}"
+            for name, value, off, is_served in wanting
+            if value != off and not is_served
+        ]
+    if config.loss_denominator == "all" and config.meta_weight != 1.0:
+        found.append("meta_weight needs loss_denominator 'live': with 'all' both paths share one denominator")
+    return found
+
+
+def _phases(config: MASAConfig) -> list[str]:
+    k = config.parallel_steps
+    if not (k in (NEVER, AUTO) or (isinstance(k, int) and k >= 0)):
+        return [f"parallel_steps is {k!r}: use a number of steps, 0 or more, {AUTO!r} or {NEVER!r}"]
+    if k == AUTO and config.gate == "none":
+        return [f"parallel_steps is {AUTO!r} but gate is 'none': the gate's audits decide; name a gate, or a number"]
+    if k != NEVER:
+        return []
+    return [
+        f"{name} is on but parallel_steps is {NEVER!r}: it acts in the predictive phase only, so set "
+        f"parallel_steps to a number of steps"
+        for name, is_on in (
+            ("cutoff", config.cutoff),
+            ("gate", config.gate != "none"),
+            ("hints", config.hints),
+            ("allocation", config.allocation == "knapsack"),
+            ("refill 'before'", config.refill == "before"),
+        )
+        if is_on
+    ]
+
+
+def _spending(config: MASAConfig) -> list[str]:
+    found = []
+    if config.cutoff and config.cutoff_rule != "quantile" and not (config.cutoff_factor or 0) > 0:
+        found.append(f"cutoff_factor is {config.cutoff_factor}: it must be above 0")
+    if config.gate == "none":
+        found += [
+            f"{name} needs a predictor: name one in `gate`"
+            for name, is_on in (
+                ("allocation 'knapsack'", config.allocation == "knapsack"),
+                ("refill 'before'", config.refill == "before"),
+            )
+            if is_on
+        ]
+    if config.gate_rule == "exploration" and config.gate != "history":
+        found.append("gate_rule 'exploration' needs the odds of a randomised predictor: use gate 'history'")
+    most = config.allocation_most
+    if most is not None and most < config.allocation_least:
+        found.append(f"allocation_most is {most}: it must be at least allocation_least ({config.allocation_least})")
+    return found
+
+
+def _lengths(config: MASAConfig) -> list[str]:
+    if (config.num_meta_generations or config.cutoff) and config.min_solution_length >= (
+        config.max_completion_length or 0
+    ):
+        return [
+            f"min_solution_length ({config.min_solution_length}) must lie below max_completion_length "
+            f"({config.max_completion_length}), since predictions range from one to the other"
+        ]
+    return []

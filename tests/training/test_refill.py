@@ -1,0 +1,79 @@
+"""How many problems a step draws: never too few to go on, never without end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from masa.errors import UserError
+from masa.training.refill import Refill
+from masa.training.trainer import MASATrainer
+
+MakeTrainer = Callable[..., MASATrainer]
+
+
+def refill(mode: str, *, wanted: int = 4, limit: float = 3.0, problems: int = 100) -> Refill:
+    return Refill(SimpleNamespace(refill=mode, problems_a_step=wanted, refill_limit=limit), problems)  # type: ignore[arg-type]
+
+
+def groups(count: int, *, gated: bool = False, live: bool = False) -> list[Any]:
+    return [SimpleNamespace(is_gated=gated, solution=SimpleNamespace(is_live=live)) for _ in range(count)]
+
+
+def test_without_refill_a_step_draws_once() -> None:
+    assert refill("none").missing([], []) == 4
+    assert refill("none").missing([], groups(4, gated=True)) == 0
+    assert refill("none").missing(groups(4), []) == 0
+
+
+def test_before_the_rollouts_gated_problems_are_replaced_up_to_the_limit() -> None:
+    part = refill("before")
+    assert part.missing([], groups(3, gated=True) + groups(1)) == 3
+    assert part.missing([], groups(7, gated=True) + groups(4)) == 0
+    assert part.missing([], groups(10, gated=True) + groups(1)) == 1  # 12 in all
+    assert part.missing([], groups(12, gated=True)) == 0
+    assert part.missing(groups(4), []) == 0  # no second round of rollouts
+
+
+def test_after_the_rollouts_dead_groups_are_replaced_up_to_the_limit() -> None:
+    part = refill("after")
+    assert part.missing(groups(3) + groups(1, live=True), []) == 3
+    assert part.missing(groups(3) + groups(1, live=True), groups(3)) == 0
+    assert part.missing(groups(3) + groups(4, live=True), []) == 0
+    assert part.missing(groups(11), []) == 1
+    assert part.missing(groups(12), []) == 0
+
+
+def test_a_small_training_set_ends_a_step_before_the_limit_does() -> None:
+    assert refill("after", problems=5).missing(groups(4), []) == 1
+    with pytest.raises(UserError, match="a step draws 4 problems but the training set has 3"):
+        refill("none", problems=3)
+
+
+def test_dynamic_sampling_draws_until_it_has_live_groups(make_trainer: MakeTrainer) -> None:
+    def one_in_three(completions: list[Any], prompts: list[Any], **_: Any) -> list[float]:
+        return [float(i % 2 and len(str(p)) and int(str(p).split("'content': '")[1].split()[0]) % 3 == 0)
+                for i, p in enumerate(prompts)]  # fmt: skip
+
+    trainer = make_trainer(one_in_three, preset="dapo", refill_limit=2.0)
+    experience = trainer.experience.make(1)
+    keys = [group.problem.key for group in experience.groups]
+    assert len(keys) == len(set(keys)) == 8  # twice the four wanted, since only a third is live
+    live = [group for group in experience.groups if group.solution.is_live]
+    assert {group.problem.key for group in live} == {key for key in keys if key % 3 == 0}
+    assert len(experience.groups) > 4
+
+
+def test_rewards_that_never_vary_end_at_the_limit_and_do_not_kill_the_run(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(lambda completions, **_: [0.0] * len(completions), preset="dapo", max_steps=2)
+    trainer.train()
+    assert trainer.ledger.steps_without_live_group == 2
+    assert trainer.ledger.solution_rollouts == 2 * 12 * 4  # all twelve problems, no more
+
+
+def test_a_step_that_finds_enough_live_groups_at_once_draws_no_more(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(lambda completions, **_: [float(i % 2) for i in range(len(completions))], preset="dapo")
+    assert len(trainer.experience.make(1).groups) == 4
