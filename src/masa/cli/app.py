@@ -99,6 +99,39 @@ def report(
     typer.echo(write_report(run, output))
 
 
+@app.command()
+def probe(
+    model: Annotated[str | None, typer.Argument(help="Not served yet.", hidden=True)] = None,
+    rollouts: Annotated[
+        Path | None,
+        typer.Option(help="JSONL (also .gz) or Parquet with one line a rollout, a folder, or a run folder."),
+    ] = None,
+    problem_column: Annotated[str, typer.Option(help="Text or id of the problem.")] = "problem",
+    correct_column: Annotated[str, typer.Option(help="Boolean, 0 or 1, or a reward.")] = "correct",
+    length_column: Annotated[str, typer.Option(help="Generated tokens.")] = "length",
+    step_column: Annotated[str, typer.Option(help="Training step.")] = "step",
+    reward_column: Annotated[
+        str | None, typer.Option(help="What must be equal for zero variance; default: what says `correct`.")
+    ] = None,
+    correct_threshold: Annotated[float, typer.Option(help="A reward of at least this is correct.")] = 0.99,
+    seed: Annotated[int, typer.Option(help="Of the audits' draws.")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Would a gate or a token limit have paid? Asked of rollouts that any trainer has logged."""
+    if model is not None or rollouts is None:
+        raise UserError("masa probe asks logged rollouts for now, no model: give --rollouts FILE")
+    from masa.cli.probe import show, write_json
+    from masa.evaluation.log_probe import probe_log
+    from masa.evaluation.logged_rollouts import LogColumns, read_log
+
+    columns = LogColumns(problem_column, correct_column, length_column, step_column, reward_column)
+    found = probe_log(read_log(rollouts, columns, correct_threshold=correct_threshold), seed=seed)
+    if json_:
+        write_json(found)
+    else:
+        show(found)
+
+
 @models_app.command("get")
 def models_get(name: Annotated[str, typer.Argument(help="For example smollm2-135m.")]) -> None:
     """Fetch a named model into the cache, once."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,22 +56,30 @@ def looks_like_file(source: str) -> bool:
     )
 
 
-def read_file(path: Path) -> Iterator[PlacedRow]:
+def read_file(path: Path, columns: Collection[str] | None = None) -> Iterator[PlacedRow]:
     """Rows of a JSONL (also gzipped), JSON (list of objects) or Parquet file, by its ending.
 
+    JSONL and Parquet are read bit by bit, so that memory does not grow with the file.
+
+    Args:
+        path: the file.
+        columns: those of a Parquet file that are wanted, as far as it has them; by default all.
+
     Raises:
-        UserError: for another ending, or a file that is not what its ending says.
+        UserError: for another ending, or a file that is not what its ending says; also while rows are taken.
     """
     name = path.name.casefold()
     if name.endswith(_LINES):
-        return _json_lines(path, _read_bytes(path))
+        return _json_lines(path, _read_lines(path))
     if name.endswith(".json"):
         data = _read_bytes(path)
         return (
-            _json_list(path, data) if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") else _json_lines(path, data)
+            _json_list(path, data)
+            if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+            else _json_lines(path, data.split(b"\n"))
         )
     if name.endswith(".parquet"):
-        return _parquet(path)
+        return _parquet(path, columns)
     raise UserError(f"{path}: cannot read this kind of file; give one of {', '.join(_READABLE)}")
 
 
@@ -83,15 +92,24 @@ def rows_in_memory(rows: Iterable[Row], name: str) -> Iterator[PlacedRow]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.name.casefold().endswith(".gz") else data
-    except (OSError, EOFError) as error:
+        return path.read_bytes()
+    except OSError as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
 
 
-def _json_lines(path: Path, data: bytes) -> Iterator[PlacedRow]:
-    # By "\n" alone: str.splitlines would also cut at U+2028, which stands inside some texts.
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+def _read_lines(path: Path) -> Iterator[bytes]:
+    # By "\n" alone, as binary files do: str.splitlines would also cut at U+2028, which stands inside some texts.
+    try:
+        with gzip.open(path) if path.name.casefold().endswith(".gz") else path.open("rb") as file:
+            yield from file
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def _json_lines(path: Path, lines: Iterable[bytes]) -> Iterator[PlacedRow]:
+    for number, line in enumerate(lines, start=1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
         if line.strip():
             yield f"{path}, line {number}", _json_object(line)
 
@@ -125,7 +143,7 @@ def _json_name(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _parquet(path: Path) -> Iterator[PlacedRow]:
+def _parquet(path: Path, columns: Collection[str] | None) -> Iterator[PlacedRow]:
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
@@ -136,7 +154,8 @@ def _parquet(path: Path) -> Iterator[PlacedRow]:
 
     def rows() -> Iterator[PlacedRow]:
         number = 0
-        for batch in file.iter_batches(batch_size=1024):
+        names = None if columns is None else [name for name in file.schema_arrow.names if name in columns]
+        for batch in file.iter_batches(batch_size=1024, columns=names):
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", row
