@@ -64,9 +64,8 @@ def test_json_is_one_object_and_nothing_else(
         "high": 0,
         "of": 30,
     }
-    assert set(found["gates"]) == {"history", "posterior", "posterior 0.1"}
+    assert set(found["gates"]) == {"history", "posterior 0.9", "posterior 0.7"}
     assert found["gates"]["history"]["known"] == 25
-    assert found["gates"]["posterior"]["precision"]["share"] is None
     assert len(found["cutoffs"]) == 8
     # The same seed gives the same draws, another one others.
     assert probe(["--rollouts", log, "--json"], monkeypatch, capsys)[0] == out

@@ -125,7 +125,7 @@ def test_posterior_saves_what_a_plain_count_says(tmp_path: Path, audit: float) -
         flat = [np.prod([(part + i) / (a + b + i) for i in range(4)]) for part in (a, b)]
         return audit if seen and sum(flat) > 0.9 else 1.0
 
-    predictor = PosteriorPredictor(prior_right=0.1, prior_wrong=0.1, forgetting=0.5)
+    predictor = PosteriorPredictor(prior=(0.1, 0.1), forgetting=0.5)
     gate = Gate(3, CalibratedRule(4, 0.9), audit=audit, max_share=1)
     found = replay_gate(log_of(tmp_path, groups), predictor, gate)
     saved, lost = count_skips(groups, 3, chance)
@@ -135,7 +135,7 @@ def test_posterior_saves_what_a_plain_count_says(tmp_path: Path, audit: float) -
     assert (found.audited > 0) == (audit > 0)
 
 
-@pytest.mark.parametrize("predictor", [HistoryPredictor, lambda: PosteriorPredictor(prior_right=0.1, prior_wrong=0.1)])
+@pytest.mark.parametrize("predictor", [HistoryPredictor, lambda: PosteriorPredictor(prior=(0.1, 0.1))])
 def test_what_is_withheld_changes_no_later_verdict(tmp_path: Path, predictor: Any) -> None:
     groups = random_groups()
     log = log_of(tmp_path, groups)
@@ -151,7 +151,7 @@ def test_what_is_withheld_changes_no_later_verdict(tmp_path: Path, predictor: An
             shown.extend((step, observation.evidence.problem.key) for observation in observations)
             super().observe(step, observations)
 
-    spy = Spy() if predictor is HistoryPredictor else Spy(prior_right=0.1, prior_wrong=0.1)
+    spy = Spy() if predictor is HistoryPredictor else Spy(prior=(0.1, 0.1))
     first = replay_gate(log, spy, gate())
     visits = list(zip(log.steps.tolist(), log.problems.tolist(), strict=True))
     assert 0 < first.skipped == len(visits) - len(shown)
@@ -254,9 +254,10 @@ def test_what_is_said_is_in_the_figures(tmp_path: Path) -> None:
     assert probe.perfect_share == pytest.approx(probe.summary.whole.zero_variance_tokens / probe.summary.whole.tokens)
     assert f"A perfect gate would have saved {100 * probe.perfect_share:.0f} % of the tokens" in probe.advice
     assert f"the history gate {100 * gate.tokens_saved_share:.0f} %, at the cost of " in probe.advice
-    # Beta(1, 1) and forgetting by half: 2 G rollouts of one outcome foretell G more with (1 + 2G) / (1 + 3G) < 0.9.
-    assert "the posterior gate nothing, since it was never sure enough to skip" in probe.advice
-    assert "the posterior gate with prior 0.1 " in probe.advice
+    for threshold in (0.9, 0.7):
+        sure = probe.gates[f"posterior {threshold}"]
+        assert f"the posterior gate at {threshold} {100 * sure.tokens_saved_share:.0f} %, at the cost of " in probe.advice
+    assert probe.gates["posterior 0.7"].tokens_saved > probe.gates["posterior 0.9"].tokens_saved > 0
 
 
 def test_without_a_second_visit_there_is_nothing_to_go_by(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from masa.awareness.gate import Gate
-from masa.awareness.gate_rules import CalibratedRule, ExplorationRule, GateRule
-from masa.awareness.predictors.base import Predictor
+from masa.awareness.gate_rules import CalibratedRule, ExplorationRule
 from masa.awareness.predictors.history import HistoryPredictor
 from masa.awareness.predictors.posterior import PosteriorPredictor
 from masa.evaluation.log_summary import LogSummary, summarise
@@ -15,20 +13,10 @@ from masa.evaluation.logged_rollouts import LoggedRollouts
 from masa.evaluation.replay import GateReplay, replay_gate
 from masa.evaluation.replay_cutoff import CutoffReplay, replay_cutoffs
 
-THRESHOLD = 0.9
+THRESHOLDS = (0.9, 0.7)
 """The posterior gates skip a group that has zero variance with more than this probability."""
-_PRIOR = 0.1
 _FALSE_CUTS = 0.02
 """A limit that cuts a larger share of correct answers is not worth naming."""
-
-_GATES: dict[str, Callable[[], Predictor]] = {
-    "history": HistoryPredictor,
-    "posterior": PosteriorPredictor,
-    # Under the uniform prior a few groups of one outcome never make a belief of 0.9; pass rates of a run crowd at 0
-    # and 1, and this prior does too.
-    f"posterior {_PRIOR:g}": lambda: PosteriorPredictor(prior_right=_PRIOR, prior_wrong=_PRIOR),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class LogProbe:
@@ -52,12 +40,10 @@ def probe_log(log: LoggedRollouts, *, seed: int = 0) -> LogProbe:
         seed: names the draws of audits, of exempt groups and of the randomised gate.
     """
     summary = summarise(log)
-    gates = {}
-    for name, predictor in _GATES.items():
-        rule: GateRule = CalibratedRule(summary.commonest_group, THRESHOLD)
-        if name == "history":
-            rule = ExplorationRule()
-        gates[name] = replay_gate(log, predictor(), Gate(seed, rule))
+    gates = {"history": replay_gate(log, HistoryPredictor(), Gate(seed, ExplorationRule()))}
+    for threshold in THRESHOLDS:
+        gate = Gate(seed, CalibratedRule(summary.commonest_group, threshold))
+        gates[f"posterior {threshold:g}"] = replay_gate(log, PosteriorPredictor(), gate)
     cutoffs = replay_cutoffs(log, run_seed=seed)
     perfect = summary.whole.zero_variance_tokens / max(summary.whole.tokens, 1)
     return LogProbe(log.source, summary, perfect, gates, cutoffs, _advice(summary, perfect, gates, cutoffs))
@@ -81,8 +67,8 @@ def _advice(summary: LogSummary, perfect: float, gates: dict[str, GateReplay], c
 
 
 def _gate_in_words(name: str, gate: GateReplay) -> str:
-    name, _, prior = name.partition(" ")
-    name = f"the {name} gate" + (f" with prior {prior}" if prior else "")
+    name, _, threshold = name.partition(" ")
+    name = f"the {name} gate" + (f" at {threshold}" if threshold else "")
     if not gate.candidates:
         return f"{name} nothing, since it was never sure enough to skip"
     words = f"{name} {percent(gate.tokens_saved_share)}, at the cost of {percent(gate.lost.share)} of the live groups"
