@@ -34,7 +34,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "grpo": _COMMON,
         "dapo": _COMMON | {"refill": "after"},
-        "greso": _COMMON | {"parallel_steps": 0, "gate": "history"},
+        "greso": _COMMON | {"parallel_steps": 0, "gate": "history", "refill": "before"},
         "masa": _COMMON | {"num_meta_generations": SAME_AS_SOLUTIONS},
         "masa-expert": _COMMON | {"num_meta_generations": SAME_AS_SOLUTIONS, "expert_sft": True},
         "masa-efficient": _COMMON
