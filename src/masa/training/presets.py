@@ -16,6 +16,7 @@ _COMMON: dict[str, Any] = {
     "num_meta_generations": 0,
     "parallel_steps": NEVER,
     "gate": "none",
+    "gate_threshold": 0.9,
     "refill": "none",
     "allocation": "uniform",
     "meta_problems": "all",
@@ -58,13 +59,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "masa-plus": _COMMON
         | {
-            "num_meta_generations": HALF_OF_SOLUTIONS,
-            "parallel_steps": AUTO,
-            "gate": "combined",
+            "parallel_steps": 0,
+            "gate": "stacked",
+            "gate_threshold": 0.7,
+            "refill": "before",
+            "allocation": "knapsack",
             "cutoff": True,
             "cutoff_rule": "quantile",
-            "expert_sft": True,
-            "expert_include_unsolved": True,
         },
     }
 )
