@@ -18,6 +18,7 @@ THRESHOLDS = (0.9, 0.7)
 _FALSE_CUTS = 0.02
 """A limit that cuts a larger share of correct answers is not worth naming."""
 
+
 @dataclass(frozen=True, slots=True)
 class LogProbe:
     """All that a log answers."""
