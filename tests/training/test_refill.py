@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +50,7 @@ def test_after_the_rollouts_dead_groups_are_replaced_up_to_the_limit() -> None:
 
 def test_a_small_training_set_ends_a_step_before_the_limit_does() -> None:
     assert refill("after", problems=5).missing(groups(4), []) == 1
+    assert refill("after", problems=5, limit=math.inf).missing(groups(4), []) == 1
     with pytest.raises(UserError, match="a step draws 4 problems but the training set has 3"):
         refill("none", problems=3)
 
