@@ -59,6 +59,14 @@ def test_the_default_runs_phases_are_its_own_presets_alone() -> None:
     assert read_job(None, {}, []).args.parallel_steps == 50
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("temperature", 0.5), ("max_completion_length", 64), ("loss_denominator", "all")]
+)
+def test_an_arm_measured_or_averaged_otherwise_is_noted(tmp_path: Path, key: str, value: Any) -> None:
+    found = plan(tmp_path, config={"arms": {"grpo": {}, "masa": {key: value}}}, seeds="0")
+    assert any(note.startswith(f"Unequal conditions, as asked for: {key} is {value!r} in masa") for note in found.notes)
+
+
 def test_an_arms_contradiction_names_the_arm(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"arm greso: unknown gate .*did you mean 'hidden-state'"):
         plan(tmp_path, "arms.greso.gate=hiden-state", arms="grpo,greso")

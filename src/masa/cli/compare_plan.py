@@ -19,6 +19,7 @@ DEFAULT_BASELINE = "grpo"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EVALUATIONS = 10
+_ALIKE = ("num_generations", "max_completion_length", "temperature", "top_p", "top_k", "loss_denominator")
 _PER_RUN = ("seed", "output", "output_dir", "data_seed")
 
 
@@ -211,13 +212,12 @@ def _check_conditions(jobs: Mapping[str, Job], baseline: str, own: Mapping[str, 
 
 
 def _conditions(job: Job) -> dict[str, Any]:
+    """What arms learn from, what held-out accuracy is measured with, and what a step is divided by."""
     context = job.context()
     return {
-        "model": context["model"],
-        "data": context["data"],
-        "heldout": context["heldout"],
+        **{key: context[key] for key in ("model", "data", "heldout", "prompt", "system", "reward")},
         "problems_per_step": job.args.problems_a_step,
-        "num_generations": job.args.num_generations,
+        **{key: getattr(job.args, key) for key in _ALIKE},
     }
 
 
