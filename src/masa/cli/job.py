@@ -99,6 +99,8 @@ def read_job(path: Path | None, options: Mapping[str, Any], assignments: Sequenc
         UserError: for a file that cannot be read, unknown keys (the nearest known one is named) or contradictions.
     """
     values = read_yaml(path or DEFAULT_CONFIG)
+    if "arms" in values:
+        raise UserError(f"{path} has arms: give it to masa compare, or masa train a config of one run")
     if path is None and "data" in options:
         values.pop("heldout")  # the default run's own problems say nothing about other data
     for name, value in options.items():
