@@ -23,6 +23,7 @@ def config(tmp_path: Any, **settings: Any) -> MASAConfig:
         ({"preset": "greso"}, "history", ExplorationRule),
         ({"preset": "greso", "gate": "posterior"}, "posterior", CalibratedRule),
         ({"preset": "greso", "gate": "hidden-state"}, "hidden-state", CalibratedRule),
+        ({"preset": "greso", "gate": "stacked"}, "stacked", CalibratedRule),
         ({"preset": "masa-efficient", "gate": "in-context"}, "in-context", PaperRule),
         ({"preset": "masa-plus"}, "combined", CalibratedRule),
     ],

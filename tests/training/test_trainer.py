@@ -153,11 +153,17 @@ RESUMED: dict[str, dict[str, Any]] = {
     **{preset: {"preset": preset} for preset in PRESETS},
     **{
         gate: {"preset": "greso", "gate": gate, "max_gated_share": 0.5, "refill": "before"}
-        for gate in ("posterior", "hidden-state")
+        for gate in ("posterior", "hidden-state", "stacked")
     },
     "in-context": {"preset": "masa-efficient", "gate": "in-context"},
     "auto": {"preset": "masa-plus", "parallel_steps": "auto"},
-    "knapsack": {"preset": "masa-plus", "allocation": "knapsack", "allocation_least": 2, "meta_problems": "unseen"},
+    "knapsack": {
+        "preset": "masa-efficient",
+        "gate": "combined",
+        "allocation": "knapsack",
+        "allocation_least": 2,
+        "meta_problems": "unseen",
+    },
 }
 
 

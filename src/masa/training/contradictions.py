@@ -128,6 +128,8 @@ def _meta_path(config: MASAConfig) -> list[str]:
             for name, value, off, is_served in wanting
             if value != off and not is_served
         ]
+    if config.meta_problems == "unseen" and config.gate != "combined":
+        found.append("meta_problems 'unseen' needs a predictor that does without predictions too: use gate 'combined'")
     if config.loss_denominator == "all" and config.meta_weight != 1.0:
         found.append("meta_weight needs loss_denominator 'live': with 'all' both paths share one denominator")
     return found
