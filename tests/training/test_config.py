@@ -96,7 +96,6 @@ def test_a_users_value_wins_over_the_preset_inherited_fields_included(tmp_path: 
         ({"preset": "masa-plus", "cutoff_factor": -1.0}, "cutoff_factor is -1.0"),
         ({"preset": "greso", "allocation": "knapsack", "allocation_least": 20}, "allocation_least is 20"),
         ({"preset": "grpo", "gate_rule": "calibrated"}, "gate_rule 'calibrated' needs a predictor"),
-        ({"preset": "masa-efficient", "meta_problems": "unseen"}, "use gate 'combined'"),
         ({"preset": "masa-plus", "audit_rate": 0.0}, "would never be left"),
     ],
 )

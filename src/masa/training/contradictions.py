@@ -169,11 +169,6 @@ def _spending(config: MASAConfig) -> list[str]:
             )
             if is_on
         ]
-    if config.meta_problems == "unseen" and config.gate != "combined":
-        found.append(
-            "meta_problems 'unseen' needs a predictor that knows which problems it has seen, beside predictions: "
-            "use gate 'combined', or meta_problems 'all'"
-        )
     is_explored = config.gate == "history" and config.gate_rule in (None, "exploration")
     if config.parallel_steps == AUTO and not config.audit_rate and not is_explored:
         found.append(
