@@ -276,11 +276,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
                     may_differ=checkpoint.MAY_DIFFER,
                 )
             if self.args.warm_start and not resume_from_checkpoint:
-                started = time.perf_counter()
                 self.measures.warm_start = warm_start(self)
-                seconds = time.perf_counter() - started
-                self.measures.warm_start["time/warm_start"] = seconds
-                self.ledger.add_seconds(warm_start=seconds)
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def make_imitation(self, learning_rate: float | None) -> Imitation:
