@@ -377,6 +377,9 @@ def test_warm_start_teaches_the_form_before_any_rl(make_trainer: MakeTrainer, mo
     assert not any(name.startswith("warm_start/") for name in folder(trainer).read_metrics()[1])
     assert trainer.ledger.expert_updates == 3
     assert trainer.ledger.warm_start_tokens > 0
+    seconds = folder(trainer).read_metrics()[0]["time/warm_start"]
+    assert trainer.ledger.seconds["warm_start"] == pytest.approx(seconds)
+    assert seconds > 0
 
 
 def test_trackers_and_callbacks_see_our_metrics_beside_trls(make_trainer: MakeTrainer) -> None:
