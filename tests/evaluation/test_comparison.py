@@ -243,6 +243,7 @@ def test_gate_cutoff_awareness_and_savings() -> None:
         "audit_tokens": 100,
         "meta_tokens": 150,
         "saved_gate_tokens": 250.0,
+        "net_saved_tokens": 150.0,
         "saved_cutoff_tokens": 50.0,
         "seconds": {"rollout": 2.0, "evaluation": 9.0},
     }

@@ -286,14 +286,14 @@ def _ledger(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     def total(name: str) -> Callable[[Mapping[str, Any]], float]:
         return lambda result: float(result["ledger"].get(name, 0))
 
-    def net(result: Mapping[str, Any]) -> float:
-        saved = total("saved_gate_tokens")(result) + total("saved_cutoff_tokens")(result)
-        return saved - total("meta_tokens")(result)
+    def net(result: Mapping[str, Any]) -> float | None:
+        """None where further problems were drawn in place of gated ones: what was saved on those went into these."""
+        return None if result["settings"].get("refill") == "before" else total("net_saved_tokens")(result)
 
     def share(result: Mapping[str, Any]) -> float | None:
         names = ("solution_tokens", "audit_tokens", "saved_gate_tokens", "saved_cutoff_tokens")
-        alone = sum(total(name)(result) for name in names)
-        return net(result) / alone if alone > 0 else None
+        alone, saved = sum(total(name)(result) for name in names), net(result)
+        return saved / alone if saved is not None and alone > 0 else None
 
     seconds = [result["ledger"].get("seconds", {}) for result in results]
     kinds = sorted({kind for row in seconds for kind in row} - {"evaluation"})

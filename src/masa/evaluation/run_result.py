@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,11 +24,6 @@ _NOT_COMPARED = frozenset(
     }
 )
 """Settings that say where and how a run is written, not what it does."""
-
-
-def digest(settings: Mapping[str, Any]) -> str:
-    """A short name of what a run does: equal for equal settings, places aside."""
-    return hashlib.sha256(json.dumps(compared(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def compared(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +62,6 @@ def run_result(
         "format": FORMAT,
         "arm": arm,
         "seed": seed,
-        "settings_digest": digest(settings),
         "settings": dict(settings),
         "versions": dict(folder.read_config().get("run", {}).get("versions", {})),
         "machine": dict(machine),

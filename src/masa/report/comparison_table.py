@@ -164,7 +164,8 @@ def _costs(comparison: Mapping[str, Any]) -> list[Row]:
         row("trained tokens", "Through the policy update.", lambda arm: _amount(arm["ledger"]["trained"])),
         row(
             "net tokens saved",
-            "Gate and cutoff, estimated from audits, less predictions; share of solutions alone.",
+            "Gate and cutoff, estimated from audits, less predictions; share of solutions alone. None for arms that "
+            "draw further problems in place of gated ones.",
             net,
         ),
     ]

@@ -42,7 +42,7 @@ def tiles(run: RunData) -> list[Tile]:
         if last is not None:
             found.append(Tile(f"Foretells its {title}", decimal(last), decimal(first), note))
     net = run.total("net_saved_tokens")
-    if net:
+    if net and run.settings.get("refill") != "before":
         found.append(Tile("Tokens saved, net", signed(net), note=_share_note(run, net)))
     first, last = _trained_ends(run, "groups/live_share")
     if last is not None:
@@ -112,6 +112,11 @@ def _savings(run: RunData) -> str:
     spent = f"predictions cost {amount(cost)}" if cost else "no predictions were paid for"
     if not gate and not cutoff:
         return f"{spent[0].upper()}{spent[1:]} tokens; gate and cutoff saved none."
+    if run.settings.get("refill") == "before":
+        return (
+            f"Gate and cutoff saved an estimated {amount(gate)} and {amount(cutoff)} tokens, which went into further "
+            f"problems; {spent}."
+        )
     verdict = "a net saving" if net > 0 else "a net cost"
     return (
         f"Gate and cutoff saved an estimated {amount(gate)} and {amount(cutoff)} tokens; "

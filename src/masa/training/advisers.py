@@ -97,5 +97,4 @@ def _allocation(config: MASAConfig) -> Allocation | None:
     if config.allocation == "uniform":
         return None
     nominal = config.num_generations or 0
-    most = 2 * nominal if config.allocation_most is None else config.allocation_most
-    return Allocation(nominal, config.allocation_least, most, config.allocation_budget)
+    return Allocation(nominal, config.allocation_least, config.largest_group, config.allocation_budget)

@@ -76,7 +76,13 @@ def load_state(folder: str | os.PathLike[str], trainer: MASATrainer) -> None:
         raise UserError(f"{path.parent} holds no {STATE_FILE}: it is not a checkpoint of MASATrainer")
     state = json.loads(path.read_text(encoding="utf-8"))
     for name, part in _parts(trainer).items():
-        part.load_state_dict(state[name])
+        try:
+            part.load_state_dict(state[name])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: the state of {name} is not this version's ({error}): resume with the version that wrote it, "
+                "or start anew from its weights"
+            ) from error
     optimizer = Path(folder) / EXPERT_OPTIMIZER_FILE
     if optimizer.exists():
         trainer.expert.imitation(trainer).load_state_dict(torch.load(optimizer, weights_only=True))

@@ -165,6 +165,11 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         """P: problems drawn a step, however the batch was given."""
         return self.problems_per_step or (self.generation_batch_size or 0) // (self.num_generations or 1)
 
+    @property
+    def largest_group(self) -> int:
+        """Solution rollouts of the largest group that `allocation: knapsack` makes."""
+        return 2 * (self.num_generations or 0) if self.allocation_most is None else self.allocation_most
+
     def request_maker(self) -> RequestMaker:
         """Requests under this run's seed, sampling and limits."""
         longest = self.max_completion_length or 0
@@ -205,7 +210,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         """Turn problems and rows into TRL's batch fields.
 
         TRL wants generation_batch_size = rows x processes x steps, a multiple of the group size. The number of
-        micro-batches is the smallest divisor of a process's solution rows that leaves room for its meta rows.
+        micro-batches is the smallest divisor of a process's solution rows that leaves room for all rows there may be.
         """
         unset = dict.fromkeys(_DERIVED) | {"gradient_accumulation_steps": 1, "per_device_train_batch_size": 8}
         clashes = [name for name, default in unset.items() if getattr(self, name) != default]
@@ -218,7 +223,9 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         if self.problems_per_step < 1:
             raise UserError(f"problems_per_step is {self.problems_per_step}: it must be at least 1")
         rows = self.problems_per_step * G
-        needed = math.ceil(self.problems_per_step * (G + M) / self.micro_batch_rows)
+        largest = self.largest_group if self.allocation == "knapsack" else G
+        foretold = M * (self.refill_limit if self.refill == "after" else 1)  # dead groups' predictions teach too
+        needed = math.ceil(self.problems_per_step * (largest + foretold) / self.micro_batch_rows)
         self.gradient_accumulation_steps: int = next(n for n in range(min(needed, rows), rows + 1) if rows % n == 0)
         self.per_device_train_batch_size = rows // self.gradient_accumulation_steps
 

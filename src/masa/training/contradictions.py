@@ -176,15 +176,13 @@ def _spending(config: MASAConfig) -> list[str]:
         )
     if config.gate_rule == "exploration" and config.gate != "history":
         found.append("gate_rule 'exploration' needs the odds of a randomised predictor: use gate 'history'")
-    most = config.allocation_most
-    if most is not None and most < config.allocation_least:
-        found.append(f"allocation_most is {most}: it must be at least allocation_least ({config.allocation_least})")
-    nominal = config.num_generations or 0
-    if config.allocation == "knapsack" and most is None and config.allocation_least > 2 * nominal:
+    if config.allocation == "knapsack" and config.largest_group < config.allocation_least:
         found.append(
-            f"allocation_least is {config.allocation_least}: it must be at most allocation_most, which by default is "
-            f"twice num_generations ({2 * nominal})"
+            f"allocation_least is {config.allocation_least}: it must be at most allocation_most "
+            f"({config.largest_group}; by default twice num_generations)"
         )
+    if config.refill == "after" and config.loss_denominator == "all":
+        found.append("refill 'after' would have loss_denominator 'all' count the groups it rejects: use 'live'")
     return found
 
 

@@ -167,7 +167,7 @@ class ExperienceMaker:
             solution.rewards, solution.correct = scored.rewards[start:end], scored.correct[start:end]
             solution.by_function = {name: values[start:end] for name, values in scored.by_function.items()}
             advantages, solution.is_live = scored_advantages(solution.rewards, self.config.scale_rewards)
-            scale = group_scale(len(solution.rollouts), self.config.num_generations or 0)
+            scale = group_scale(group.size, self.config.num_generations or 0)
             solution.advantages = [scale * advantage for advantage in advantages]
             group.settle()
             start = end
