@@ -261,6 +261,10 @@ def test_gate_cutoff_awareness_and_savings() -> None:
     assert spent["net_saved"]["mean"] == 150  # 250 + 50 - 150
     assert spent["net_saved_share"]["mean"] == pytest.approx(0.15)  # of 600 + 100 + 250 + 50
     assert list(spent["seconds"]) == ["rollout"]
+    new["settings"]["refill"] = "before"  # what the gate saved went into further problems
+    arms = by_name(compare([result("grpo", 0, [0, 900], [0.0, 0.5]), new], baseline="grpo"))
+    assert arms["new"]["ledger"]["net_saved"] is None
+    assert arms["new"]["ledger"]["net_saved_share"] is None
 
 
 def test_settings_that_differ_and_a_result_that_is_json() -> None:
