@@ -194,7 +194,8 @@ def test_faulty_rows_are_named_by_file_line_and_field(
 
 
 def test_every_shipped_config_parses() -> None:
-    from masa.cli.job import DEFAULT_CONFIG, read_job
+    from masa.cli.data_source import DEFAULT_CONFIG
+    from masa.cli.job import read_job
 
     paths = [*sorted((ROOT / "configs").glob("*.yaml")), DEFAULT_CONFIG]
     assert len(paths) >= 4
