@@ -88,6 +88,52 @@ def compare(
         raise typer.Exit(code)
 
 
+@app.command(name="eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder, run folder, Hub id or name (`bundled`, `smollm2-135m`).")],
+    data: Annotated[str | None, typer.Option(help="Names or files joined by commas; a run's own held-out set.")] = None,
+    n: Annotated[int | None, typer.Option(help="Answers a problem; default 8, or 1 with --greedy.")] = None,
+    k: Annotated[str | None, typer.Option(help="The k of pass@k, at most n: 1,8.")] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="The likeliest token each time; one answer.")] = False,
+    temperature: Annotated[float | None, typer.Option(help="Default 1.")] = None,
+    top_p: Annotated[float, typer.Option(help="Nucleus of the sampling.")] = 1.0,
+    max_tokens: Annotated[int | None, typer.Option(help="Of an answer; default: the model's run's, else 2048.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Template around {problem}; default: as trained.")] = None,
+    system: Annotated[str | None, typer.Option(help="System message; default: as trained.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems of each set.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder in which names are sought.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of every answer; default runs/eval-MODEL-DATA.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Answers generated at a time.")] = 128,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    bf16: Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Default: where it is fast.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """How much a model solves: pass@k, majority, lengths. The same command goes on where it was stopped."""
+    if greedy and (temperature or n not in (None, 1)):
+        raise UserError("--greedy gives one answer at temperature 0: leave out --temperature and --n")
+    from masa.cli.evaluate import run
+    from masa.cli.measuring import Options
+
+    options = Options(
+        data=data,
+        n=n if n is not None else 1 if greedy else 8,
+        temperature=0.0 if greedy else 1.0 if temperature is None else temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        prompt=prompt,
+        system=system,
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        threads=threads,
+        bf16=bf16,
+        data_dir=data_dir,
+        output=output,
+    )
+    run(model, options, k=k, as_json=json_)
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
