@@ -80,6 +80,13 @@ def test_a_run_from_config_to_report_and_its_continuation(
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
 
+    # The run's model is measured as the run measured it: on what it held out, with the same seeds.
+    measured = masa("eval", "run", "--n", "2", "--json", cwd=tmp_path)
+    assert measured.returncode == 0, measured.stderr
+    last = json.loads((run / "evaluations.jsonl").read_text().splitlines()[-1])
+    (found,) = json.loads(measured.stdout)["sets"]
+    assert (found["mean_at_n"]["value"], found["length"]["mean"]) == (last["pass_at_1"], last["mean_length"])
+
     for checkpoint in run.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     lost = refused(["train", ROOT / "configs/tiny.yaml", "--output", "run", *more, "--resume"], monkeypatch, capsys)

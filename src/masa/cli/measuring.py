@@ -45,8 +45,8 @@ class Options:
     """Solutions a problem."""
     m: int = 0
     """Predictions a problem."""
-    temperature: float = 1.0
-    top_p: float = 1.0
+    temperature: float | None = None
+    top_p: float | None = None
     max_tokens: int | None = None
     prompt: str | None = None
     system: str | None = None
@@ -54,7 +54,7 @@ class Options:
     max_meta_tokens: int | None = None
     min_length: int | None = None
     limit: int | None = None
-    seed: int = 0
+    seed: int | None = None
     batch_size: int = 128
     threads: int | None = None
     bf16: bool | None = None
@@ -67,9 +67,9 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise UserError(f"--{name.replace('_', '-')} {value}: it must be at least {low}")
-        if not self.temperature >= 0:
+        if self.temperature is not None and not self.temperature >= 0:
             raise UserError(f"--temperature {self.temperature:g}: it must be at least 0")
-        if not 0 < self.top_p <= 1:
+        if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UserError(f"--top-p {self.top_p:g}: it must lie above 0 and be at most 1")
         if self.prompt is not None and "{problem}" not in self.prompt:
             raise UserError(f"--prompt {self.prompt!r} must contain {{problem}}")
@@ -234,11 +234,11 @@ def prepare(command: str, model_name: str, options: Options) -> Measuring:
     except ValueError as error:
         raise UserError(f"--meta-prompt: {error}") from None
     requests = RequestMaker(
-        seed=options.seed,
+        seed=int(own.get("seed", 0)) if options.seed is None else options.seed,
         max_tokens=max_tokens,
         max_meta_tokens=options.max_meta_tokens or int(own.get("max_meta_length") or max_tokens),
-        temperature=options.temperature,
-        top_p=options.top_p,
+        temperature=float(own.get("temperature", 1.0)) if options.temperature is None else options.temperature,
+        top_p=float(own.get("top_p", 1.0)) if options.top_p is None else options.top_p,
     )
     return Measuring(command, model, options, sets, requests, meta_prompt, min_length)
 

@@ -18,6 +18,7 @@ THRESHOLDS = (0.9, 0.7)
 _FALSE_CUTS = 0.02
 """A limit that cuts a larger share of correct answers is not worth naming."""
 
+
 @dataclass(frozen=True, slots=True)
 class LogProbe:
     """All that a log answers."""
@@ -108,4 +109,4 @@ def percent(share: float | None) -> str:
     """A share as a text, `-` where there is none."""
     if share is None:
         return "-"
-    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+    return f"{100 * share:.0f} %" if abs(share) >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
