@@ -95,15 +95,15 @@ def evaluate(
     n: Annotated[int | None, typer.Option(help="Answers a problem; default 8, or 1 with --greedy.")] = None,
     k: Annotated[str | None, typer.Option(help="The k of pass@k, at most n: 1,8.")] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="The likeliest token each time; one answer.")] = False,
-    temperature: Annotated[float | None, typer.Option(help="Default 1.")] = None,
-    top_p: Annotated[float, typer.Option(help="Nucleus of the sampling.")] = 1.0,
+    temperature: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Of an answer; default: the model's run's, else 2048.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Template around {problem}; default: as trained.")] = None,
     system: Annotated[str | None, typer.Option(help="System message; default: as trained.")] = None,
     limit: Annotated[int | None, typer.Option(help="The first so many problems of each set.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder in which names are sought.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of every answer; default runs/eval-MODEL-DATA.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of the sampling; default: the run's, else 0.")] = None,
     batch_size: Annotated[int, typer.Option(help="Answers generated at a time.")] = 128,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     bf16: Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Default: where it is fast.")] = None,
@@ -118,7 +118,7 @@ def evaluate(
     options = Options(
         data=data,
         n=n if n is not None else 1 if greedy else 8,
-        temperature=0.0 if greedy else 1.0 if temperature is None else temperature,
+        temperature=0.0 if greedy else temperature,
         top_p=top_p,
         max_tokens=max_tokens,
         prompt=prompt,
@@ -157,8 +157,8 @@ def probe(
     min_length: Annotated[int | None, typer.Option(help="Least length to foretell; default: as trained.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Of a solution, the most to foretell; as for eval.")] = None,
     max_meta_tokens: Annotated[int | None, typer.Option(help="Of a prediction; default: as trained.")] = None,
-    temperature: Annotated[float, typer.Option(help="Of both.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Of both.")] = 1.0,
+    temperature: Annotated[float | None, typer.Option(help="Of both; default: as trained, else 1.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Of both; default: as trained, else 1.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Template around {problem}; default: as trained.")] = None,
     system: Annotated[str | None, typer.Option(help="System message; default: as trained.")] = None,
     limit: Annotated[int | None, typer.Option(help="The first so many problems of each set.")] = None,
@@ -179,7 +179,7 @@ def probe(
         str | None, typer.Option(help="What must be equal for zero variance; default: what says `correct`.")
     ] = None,
     correct_threshold: Annotated[float, typer.Option(help="A reward of at least this is correct.")] = 0.99,
-    seed: Annotated[int, typer.Option(help="Of the sampling and of the audits' draws.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of all draws; default: the run's, else 0.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Does a model know what it can do, and what would that save? Or, of logged rollouts: would a gate have paid?"""
@@ -219,7 +219,7 @@ def probe(
 
     assert rollouts is not None
     columns = LogColumns(problem_column, correct_column, length_column, step_column, reward_column)
-    found = probe_log(read_log(rollouts, columns, correct_threshold=correct_threshold), seed=seed)
+    found = probe_log(read_log(rollouts, columns, correct_threshold=correct_threshold), seed=seed or 0)
     if json_:
         write_json(found)
     else:

@@ -47,7 +47,7 @@ def run(model: str, options: Options, *, as_json: bool) -> None:
         min_length=measuring.min_length,
         max_tokens=measuring.requests.max_tokens,
         correct_at=_correct_at(answers, graders, decode),
-        seed=options.seed,
+        seed=measuring.requests.seed,
     )
     result = {"model": model, "folder": str(folder.path), "settings": measuring.settings(), **plain(probe)}
     folder.write_result(result)
