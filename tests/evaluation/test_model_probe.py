@@ -65,6 +65,7 @@ def test_a_model_that_knows_itself(tmp_path: Path) -> None:
         assert (cutoff.limited.share, cutoff.false_cut.share, cutoff.saved) == (1.0, 0.0, 0)
     assert worth.together["paper"].saved == worth.gates["paper"].saved
     assert "rank correlation 1.00" in probe.advice
+    assert "surely do better than skipping at random the paper's gate saves most: 40 %, " in probe.advice
 
 
 def test_a_model_that_says_the_same_of_everything(tmp_path: Path) -> None:
@@ -92,6 +93,7 @@ def test_a_model_that_is_sure_and_wrong(tmp_path: Path) -> None:
     assert probe.savings.gates["calibrated 0.7"].skipped.share == 0.0
     assert probe.foresight.brier == pytest.approx(0.5)  # the mean of c^2
     assert "worse than a constant" in probe.advice
+    assert "No gate surely does better than skipping at random; the paper's gate saves most: 100 %" in probe.advice
 
 
 def test_predictions_that_cannot_be_read(tmp_path: Path) -> None:

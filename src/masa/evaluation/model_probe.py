@@ -11,6 +11,7 @@ from masa.evaluation.log_probe import percent
 from masa.evaluation.savings import CorrectAt, Savings, savings
 
 _FEW_VALID = 0.5
+_WHOSE = {"paper": "paper's", "calibrated": "calibrated"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +93,32 @@ def _worth(worth: Savings) -> list[str]:
         f"The predictions cost {percent(cost)} of the solutions' tokens; a perfect gate would save "
         f"{percent(worth.perfect_share)} of these."
     ]
-    named = [("the paper's gate", worth.gates["paper"])]
-    named += [(f"the {name} gate", gate) for name, gate in worth.gates.items() if name != "paper"]
-    best_name, best = max(named, key=lambda pair: pair[1].saved_share)
-    if not best.skipped.share:
-        sentences.append("No gate tried here is sure enough of any problem to skip it.")
-    else:
+    sentences.append(_best_gate(worth))
+    name, limit = max(worth.cutoffs.items(), key=lambda pair: pair[1].saved)
+    if limit.limited.share:
         sentences.append(
-            f"Of the gates {best_name} saves most: {percent(best.saved_share)}, {percent(best.net_share)} net of the "
-            f"predictions, with {percent(best.precision.share)} precision (base rate {percent(best.base_rate.share)}) "
-            f"and {percent(best.lost.share)} of the live groups lost."
+            f"Of the token limits the {_WHOSE[name]} one saves most: {percent(limit.saved_share)}, with "
+            f"{percent(limit.false_cut.share)} of the right answers cut."
         )
     if worth.together and max(pair.net_share for pair in worth.together.values()) <= 0:
         sentences.append("Gate and cutoff together do not pay for the predictions: ask for fewer or shorter ones.")
     return sentences
+
+
+def _best_gate(worth: Savings) -> str:
+    """The one that saves most of those that are surely better than skipping at random, if there is one."""
+    skipping = {name: gate for name, gate in worth.gates.items() if gate.skipped.share}
+    if not skipping:
+        return "No gate tried here is sure enough of any problem to skip it."
+    better = {name: gate for name, gate in skipping.items() if (gate.precision.low or 0) > (gate.base_rate.share or 0)}
+    name, gate = max((better or skipping).items(), key=lambda pair: pair[1].saved)
+    threshold = name.partition(" ")[2]
+    words = (
+        f"the {_WHOSE[name.partition(' ')[0]]} gate{f' at {threshold}' if threshold else ''} saves most: "
+        f"{percent(gate.saved_share)}, {percent(gate.net_share)} net of the predictions, with "
+        f"{percent(gate.precision.share)} precision (base rate {percent(gate.base_rate.share)}) and "
+        f"{percent(gate.lost.share)} of the live groups lost."
+    )
+    if better:
+        return f"Of the gates that surely do better than skipping at random {words}"
+    return f"No gate surely does better than skipping at random; {words}"
