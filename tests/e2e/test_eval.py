@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from masa.cli import main
 from masa.evaluation import answers
+from masa.tiny import MODEL_PATH
 
 Capture = pytest.CaptureFixture[str]
 
@@ -96,6 +98,17 @@ def test_probe_foretells_and_measures(monkeypatch: pytest.MonkeyPatch, capsys: C
     assert "already there" in err
     assert found["advice"] in " ".join(out.split())
     assert "every answer and the page: probe/report.html" in out
+
+
+def test_a_base_model_reads_plain_text(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path) -> None:
+    shutil.copytree(MODEL_PATH, tmp_path / "base", ignore=shutil.ignore_patterns("*.jinja"))
+    command = ("probe", "base", "--data", "bundled", "--limit", 2, "--n", 2, "--m", 1, "--max-tokens", 32, "--json")
+    code, out, err = masa(monkeypatch, capsys, *command, "--min-length", 8, "--meta-prompt", "brief")
+    assert code == 0, err
+    assert json.loads(out)["settings"]["max_meta_tokens"] == 32
+    code, _, err = masa(monkeypatch, capsys, *command, "--system", "Be brief.", "--output", "other")
+    assert code == 2
+    assert "model base has no chat template, so no system message: put it into --prompt" in err
 
 
 @pytest.mark.parametrize(

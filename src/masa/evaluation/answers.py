@@ -21,6 +21,10 @@ Tell = Callable[[int, int], None]
 
 _CHUNK_ROLLOUTS = 512
 """Rollouts of a chunk, about: enough to keep an engine's slots busy, little enough to lose."""
+_CHUNK_TOKENS = 2**20
+"""Of long rollouts a chunk holds fewer: no more than could take so many tokens ..."""
+_LEAST_CHUNK_ROLLOUTS = 128
+"""... but so many at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,15 @@ def collect(
 
     A chunk's file holds one row a rollout (`data`, `problem`, `role`, `sample`, `text`, `length`, `finish_reason`;
     solutions: `extracted`, `correct`, `reason`; predictions: `prediction`) and is there as a whole or not at all. Which
-    problems share a chunk follows from `n` and `m` alone, so that an interruption changes nothing, to the last bit.
+    problems share a chunk follows from `n`, `m` and the token limits alone, so that an interruption changes nothing,
+    to the last bit.
 
     Raises:
         UserError: if a file of the folder is damaged, or grading refuses a problem.
     """
-    size = max(1, _CHUNK_ROLLOUTS // (n + m))
+    longest = max(data.sampler.requests.max_tokens, data.sampler.requests.max_meta_tokens if m else 1)
+    rollouts = min(_CHUNK_ROLLOUTS, max(_LEAST_CHUNK_ROLLOUTS, _CHUNK_TOKENS // longest))
+    size = max(1, rollouts // (n + m))
     found: list[Answers] = []
     for chunk, start in enumerate(range(0, len(data.problems), size)):
         part = slice(start, start + size)

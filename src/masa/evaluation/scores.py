@@ -15,7 +15,7 @@ from masa.records import FinishReason
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A share and its 95 % bootstrap interval over problems."""
+    """A share and its 95 % bootstrap interval over problems; where all problems fare alike it has no width."""
 
     value: float
     low: float
