@@ -73,6 +73,17 @@ def test_the_share_is_a_ceiling(share, n, gated):
     assert sum(d.gated for d in decisions) == gated
 
 
+def test_the_share_is_of_all_draws_of_a_step():
+    gate = make_gate(max_share=0.75)
+    first = gate.decide(1, range(7), [UNCERTAIN] * 7)
+    # Of eight problems in all six may go, and none has so far: the lone problem of the second draw is skipped.
+    assert [d.gated for d in gate.decide(1, [7], [SURE], earlier=first)] == [True]
+    assert [d.gated for d in gate.decide(1, [7], [SURE])] == [False]
+    full = gate.decide(1, range(7), [SURE] * 7)
+    assert sum(d.gated for d in full) == 5  # floor(5.25)
+    assert [d.gated for d in gate.decide(1, [7, 8], [SURE] * 2, earlier=full)].count(True) == 1  # 6 of 9
+
+
 def test_the_share_is_decided_before_the_audits_draw():
     decisions = make_gate(max_share=0.5, audit=1.0).decide(0, range(4), [SURE] * 4)
     assert sum(d.let_through for d in decisions) == 2

@@ -82,7 +82,8 @@ def test_verdicts_from_outside_are_candidates_like_others(rule):
     gate = Gate(1, rule, max_share=0.75, audit=0.25)
     skips = [True, True, False, True, True]
     decisions = gate.decide(0, range(5), [believed(2, 2)] * 5, skips=skips)
-    assert [d.rule_skip for d in decisions] == skips
+    assert [d.outside_skip for d in decisions] == skips
+    assert not any(d.rule_skip for d in decisions)
     assert sum(d.candidate for d in decisions) == 3  # 0.75 x 5 = 3.75 may go
     assert all(d.probability == (0.25 if d.candidate else 1.0) for d in decisions)
     idle = gate.decide(0, range(5), [believed(2, 2)] * 5, skips=skips, active=False)

@@ -7,9 +7,9 @@ from masa.awareness.predictors.linear_head import Scaling, best_spread, fit_line
 def test_scaling_standardises_and_leaves_out_what_does_not_vary():
     raw = np.array([[1.0, 7.0], [3.0, 7.0]])
     # Deviations 1 and 0; divided by sqrt(2).
-    scaled = Scaling.of(raw).apply(raw)
+    scaled = Scaling.of(raw, np.ones(raw.shape[1])).apply(raw)
     assert scaled == pytest.approx(np.array([[1, -(0.5**0.5), 0], [1, 0.5**0.5, 0]]))
-    assert Scaling.of(raw).apply(np.array([[2.0, 1e6]])) == pytest.approx(np.array([[1, 0, 0]]))
+    assert Scaling.of(raw, np.ones(raw.shape[1])).apply(np.array([[2.0, 1e6]])) == pytest.approx(np.array([[1, 0, 0]]))
 
 
 def test_ridge_regression_by_hand():

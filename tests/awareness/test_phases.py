@@ -156,6 +156,15 @@ def test_passed_problems_do_not_crowd_out_rare_audits():
     assert not switch.is_predictive(32)
 
 
+def test_an_allocations_verdicts_are_no_evidence_against_the_rule():
+    switch = PhaseSwitch()
+    switch.observe(1, [event(True, True), event(False, False)] * 100)
+    assert switch.is_predictive(2)
+    switch.observe(2, [GateEvent(False, True, False, 0.1, 100)] * 100)
+    assert switch.is_predictive(3)
+    assert switch.metrics()["phase/verdicts"] == 0
+
+
 def test_no_flapping_between_the_two_conditions():
     """Gates below the bar to enter never do, and gates above it stay: at most one switch in 250 steps."""
     for share in (0.6, 0.7, 0.9):

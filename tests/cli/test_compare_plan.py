@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from masa.cli.compare_plan import Plan, read_plan
+from masa.cli.job import read_job
 from masa.errors import UserError
 
 BASE: dict[str, Any] = {
@@ -44,7 +45,31 @@ def test_the_default_is_the_methods_preset_against_grpo() -> None:
     assert [run.seed for run in found.runs] == [0, 0, 1, 1, 2, 2]
     assert found.runs[0].settings["heldout"]["every"] == 13  # a tenth of 130 steps
     assert "every 13 steps" in found.notes[0]
-    assert "parallel_steps 50" in found.notes[1]
+    assert found.runs[1].settings["parallel_steps"] == 50
+
+
+def test_the_default_runs_phases_are_its_own_presets_alone() -> None:
+    found = read_plan(None, [], arms="grpo,greso,masa-plus,masa-efficient", seeds="0")
+    assert [run.settings["parallel_steps"] for run in found.runs] == ["never", 0, "auto", 50]
+    assert not any("parallel_steps" in note for note in found.notes)
+    given = read_plan(None, ["parallel_steps=7"], arms="grpo,masa-plus", seeds="0")
+    assert [run.settings["parallel_steps"] for run in given.runs] == [7, 7]
+    assert read_job(None, {"preset": "greso"}, []).args.parallel_steps == 0
+    assert read_job(None, {}, ["preset=greso", "parallel_steps=7"]).args.parallel_steps == 7
+    assert read_job(None, {}, []).args.parallel_steps == 50
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("temperature", 0.5), ("max_completion_length", 64), ("loss_denominator", "all")]
+)
+def test_an_arm_measured_or_averaged_otherwise_is_noted(tmp_path: Path, key: str, value: Any) -> None:
+    found = plan(tmp_path, config={"arms": {"grpo": {}, "masa": {key: value}}}, seeds="0")
+    assert any(note.startswith(f"Unequal conditions, as asked for: {key} is {value!r} in masa") for note in found.notes)
+
+
+def test_an_arms_contradiction_names_the_arm(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"arm greso: unknown gate .*did you mean 'hidden-state'"):
+        plan(tmp_path, "arms.greso.gate=hiden-state", arms="grpo,greso")
 
 
 def test_a_file_defines_arms_seeds_and_baseline(tmp_path: Path) -> None:

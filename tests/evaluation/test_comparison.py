@@ -208,7 +208,13 @@ def test_the_oracle_is_the_baseline_at_the_cost_of_its_live_groups() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"loss_denominator": "all"}, {"loss_denominator": "live", "num_meta_generations": 8}]
+    "settings",
+    [
+        {"loss_denominator": "all"},
+        {"loss_denominator": "live", "num_meta_generations": 8},
+        {"loss_denominator": "live", "entropy_coef": 0.01},
+        {"loss_denominator": "live", "top_entropy_quantile": 0.2},
+    ],
 )
 def test_no_oracle_where_dead_groups_change_the_gradient(settings: dict[str, Any]) -> None:
     run = result("grpo", 0, [0, 400], [0.0, 0.4], live=[0, 100], settings=settings)

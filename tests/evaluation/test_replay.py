@@ -256,7 +256,9 @@ def test_what_is_said_is_in_the_figures(tmp_path: Path) -> None:
     assert f"the history gate {100 * gate.tokens_saved_share:.0f} %, at the cost of " in probe.advice
     for threshold in (0.9, 0.7):
         sure = probe.gates[f"posterior {threshold}"]
-        assert f"the posterior gate at {threshold} {100 * sure.tokens_saved_share:.0f} %, at the cost of " in probe.advice
+        assert (
+            f"the posterior gate at {threshold} {100 * sure.tokens_saved_share:.0f} %, at the cost of " in probe.advice
+        )
     assert probe.gates["posterior 0.7"].tokens_saved > probe.gates["posterior 0.9"].tokens_saved > 0
 
 

@@ -23,8 +23,10 @@ def config(tmp_path: Any, **settings: Any) -> MASAConfig:
         ({"preset": "greso"}, "history", ExplorationRule),
         ({"preset": "greso", "gate": "posterior"}, "posterior", CalibratedRule),
         ({"preset": "greso", "gate": "hidden-state"}, "hidden-state", CalibratedRule),
+        ({"preset": "greso", "gate": "stacked"}, "stacked", CalibratedRule),
         ({"preset": "masa-efficient", "gate": "in-context"}, "in-context", PaperRule),
-        ({"preset": "masa-plus"}, "combined", CalibratedRule),
+        ({"preset": "masa-efficient", "gate": "combined"}, "combined", CalibratedRule),
+        ({"preset": "masa-plus"}, "stacked", CalibratedRule),
     ],
 )
 def test_each_predictor_has_the_rule_that_fits_it(

@@ -90,7 +90,13 @@ def test_a_users_value_wins_over_the_preset_inherited_fields_included(tmp_path: 
         ({"preset": "masa-efficient", "cutoff_rule": "mean"}, "unknown cutoff_rule"),
         ({"preset": "masa-efficient", "gate_threshold": 1.2}, "between 0 and 1"),
         ({"preset": "dapo", "refill_limit": 0.5}, "refill_limit is 0.5"),
+        ({"preset": "masa-efficient", "meta_problems": "unseen"}, "use gate 'combined'"),
         ({"preset": "greso", "hints": True}, "hints is True but num_meta_generations is 0"),
+        ({"preset": "masa-plus", "cutoff_quantile": 1.0}, "cutoff_quantile is 1.0"),
+        ({"preset": "masa-plus", "cutoff_factor": -1.0}, "cutoff_factor is -1.0"),
+        ({"preset": "greso", "allocation": "knapsack", "allocation_least": 20}, "allocation_least is 20"),
+        ({"preset": "grpo", "gate_rule": "calibrated"}, "gate_rule 'calibrated' needs a predictor"),
+        ({"preset": "masa-plus", "audit_rate": 0.0}, "would never be left"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(tmp_path: Any, changed: dict[str, Any], word: str) -> None:

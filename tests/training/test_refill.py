@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from masa.awareness import Estimate, Evidence, Predictor
 from masa.errors import UserError
 from masa.training.refill import Refill
 from masa.training.trainer import MASATrainer
@@ -49,6 +51,7 @@ def test_after_the_rollouts_dead_groups_are_replaced_up_to_the_limit() -> None:
 
 def test_a_small_training_set_ends_a_step_before_the_limit_does() -> None:
     assert refill("after", problems=5).missing(groups(4), []) == 1
+    assert refill("after", problems=5, limit=math.inf).missing(groups(4), []) == 1
     with pytest.raises(UserError, match="a step draws 4 problems but the training set has 3"):
         refill("none", problems=3)
 
@@ -77,3 +80,25 @@ def test_rewards_that_never_vary_end_at_the_limit_and_do_not_kill_the_run(make_t
 def test_a_step_that_finds_enough_live_groups_at_once_draws_no_more(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(lambda completions, **_: [float(i % 2) for i in range(len(completions))], preset="dapo")
     assert len(trainer.experience.make(1).groups) == 4
+
+
+def test_the_gates_share_is_of_all_draws_and_abstentions_are_measured(make_trainer: MakeTrainer) -> None:
+    class Hopeless(Predictor):
+        name = "hopeless"
+
+        def estimate(self, evidence: Evidence) -> Estimate:
+            return Estimate(pass_rate=0.0, deviation=0.0, abstains=evidence.problem.key >= 8)
+
+    settings = {"preset": "greso", "gate_rule": "paper", "audit_rate": 0.0, "max_gated_share": 0.75}
+    trainer = make_trainer(**settings, refill_limit=3.0)
+    trainer.experience.advisers.predictor = Hopeless()
+    groups = trainer.experience.make(1).groups
+    decisions = [group.decision for group in groups if group.decision is not None]
+    # A draw of one or two problems may be skipped as a whole, as long as a quarter of the step's passes.
+    assert not any(decision.let_through for decision in decisions)
+    assert sum(decision.gated for decision in decisions) <= 0.75 * len(decisions)
+    trainer = make_trainer(**settings, max_steps=1)
+    metrics: dict[str, Any] = {}
+    trainer.step_listeners.append(metrics.update)
+    trainer.train()
+    assert metrics["predictor/abstained"] == 1.0  # nothing is known at the first step

@@ -153,11 +153,17 @@ RESUMED: dict[str, dict[str, Any]] = {
     **{preset: {"preset": preset} for preset in PRESETS},
     **{
         gate: {"preset": "greso", "gate": gate, "max_gated_share": 0.5, "refill": "before"}
-        for gate in ("posterior", "hidden-state")
+        for gate in ("posterior", "hidden-state", "stacked")
     },
     "in-context": {"preset": "masa-efficient", "gate": "in-context"},
     "auto": {"preset": "masa-plus", "parallel_steps": "auto"},
-    "knapsack": {"preset": "masa-plus", "allocation": "knapsack", "allocation_least": 2, "meta_problems": "unseen"},
+    "knapsack": {
+        "preset": "masa-efficient",
+        "gate": "combined",
+        "allocation": "knapsack",
+        "allocation_least": 2,
+        "meta_problems": "unseen",
+    },
 }
 
 
@@ -371,6 +377,9 @@ def test_warm_start_teaches_the_form_before_any_rl(make_trainer: MakeTrainer, mo
     assert not any(name.startswith("warm_start/") for name in folder(trainer).read_metrics()[1])
     assert trainer.ledger.expert_updates == 3
     assert trainer.ledger.warm_start_tokens > 0
+    seconds = folder(trainer).read_metrics()[0]["time/warm_start"]
+    assert trainer.ledger.seconds["warm_start"] == pytest.approx(seconds)
+    assert seconds > 0
 
 
 def test_trackers_and_callbacks_see_our_metrics_beside_trls(make_trainer: MakeTrainer) -> None:

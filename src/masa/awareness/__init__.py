@@ -48,6 +48,7 @@ from masa.awareness.predictors import (
     PosteriorPredictor,
     Predictor,
     SelfPredictor,
+    StackedPredictor,
     make_predictor,
 )
 from masa.awareness.prompts import TEMPLATES, MetaPrompt, add_hint, build_meta_prompt, draw_hint, resolve_template
@@ -98,6 +99,7 @@ __all__ = [
     "ReliabilityBin",
     "RewardOptions",
     "SelfPredictor",
+    "StackedPredictor",
     "add_hint",
     "allocate",
     "awareness_summary",

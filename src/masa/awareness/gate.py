@@ -20,9 +20,11 @@ class GateDecision:
 
     key: int
     rule_skip: bool
-    """The rule alone, or a verdict from outside, would skip it."""
+    """The rule alone would skip it."""
+    outside_skip: bool
+    """A verdict from outside would skip it."""
     let_through: bool
-    """Skipped by the rule, but passed so that the step does not starve."""
+    """To be skipped, but passed so that the step does not starve."""
     audited: bool
     """To be skipped, but rolled out all the same by the audit's draw (or by the randomised rule's own)."""
     gated: bool
@@ -33,7 +35,7 @@ class GateDecision:
     @property
     def candidate(self) -> bool:
         """The effective gate's verdict: skipped but for the audit, or but for the gate being inactive."""
-        return self.rule_skip and not self.let_through
+        return (self.rule_skip or self.outside_skip) and not self.let_through
 
     def weight(self, most: float = 4.0) -> float:
         """min(1 / pi, most): what a rolled-out problem stands for, bounded so that no single one rules a step."""
@@ -87,6 +89,7 @@ class Gate:
         *,
         active: bool = True,
         skips: Sequence[bool] | None = None,
+        earlier: Sequence[GateDecision] = (),
     ) -> list[GateDecision]:
         """One decision a problem, in order; to be called for each draw of a step, over the problems of all processes.
 
@@ -98,6 +101,8 @@ class Gate:
                 quality can be watched before anything is skipped.
             skips: verdicts from outside, one a problem, beside the rule's (an allocation that gives a problem no
                 rollouts): the same limit and audit hold for them.
+            earlier: decisions on the step's earlier draws: `max_share` is of all its problems together, or the single
+                problem of a last small draw could never be skipped.
 
         Raises:
             ValueError: if the arguments differ in length.
@@ -106,10 +111,14 @@ class Gate:
         for name, given in (("estimates", estimates), ("outside verdicts", outside)):
             if len(given) != len(keys):
                 raise ValueError(f"{len(keys)} problem keys for {len(given)} {name}")
-        rule_skips = [bool(skip) or self.rule.skips(one) for one, skip in zip(estimates, outside, strict=True)]
-        excess = sum(rule_skips) - math.floor(self.max_share * len(keys) + 1e-9) if active else 0
+        rule_skips = [self.rule.skips(estimate) for estimate in estimates]
+        skipped = [i for i, verdicts in enumerate(zip(rule_skips, outside, strict=True)) if any(verdicts)]
+        excess = 0
+        if active:
+            most = math.floor(self.max_share * (len(earlier) + len(keys)) + 1e-9)
+            excess = sum(decision.candidate for decision in earlier) + len(skipped) - most
         least_certain = sorted(
-            (i for i, skip in enumerate(rule_skips) if skip),
+            skipped,
             key=lambda i: (
                 self.rule.certainty(estimates[i]),
                 derive_seed(self.run_seed, Purpose.NEVER_STARVE, step, keys[i]),
@@ -117,14 +126,17 @@ class Gate:
         )
         let_through = set(least_certain[: max(excess, 0)])
         decisions = []
-        for i, (key, rule_skip) in enumerate(zip(keys, rule_skips, strict=True)):
+        at_risk = set(skipped) - let_through if active else set()
+        for i, key in enumerate(keys):
             probability = 1.0
-            if at_stake := active and rule_skip and i not in let_through:
+            if at_stake := i in at_risk:
                 own = self.rule.probability(estimates[i])
                 probability = self.audit if own is None else own
             audited = at_stake and derive_uniform(self.run_seed, Purpose.AUDIT, step, key) < probability
             gated = at_stake and not audited
-            decisions.append(GateDecision(key, rule_skip, i in let_through, audited, gated, probability))
+            decisions.append(
+                GateDecision(key, rule_skips[i], bool(outside[i]), i in let_through, audited, gated, probability)
+            )
         return decisions
 
     def observe(

@@ -120,8 +120,8 @@ class PhaseSwitch:
 
     def observe(self, step: int, events: Sequence[GateEvent]) -> None:  # noqa: ARG002
         """Take in the problems rolled out in a step of the phase now, and perhaps switch for the steps after it."""
-        self._events.extend(event for event in events if event.candidate or not self._predictive)
-        quality = report(self._events, [event.candidate for event in self._events], BOUND_CONFIDENCE)
+        self._events.extend(event for event in events if _is_verdict(event) or not self._predictive)
+        quality = report(self._events, [_is_verdict(event) for event in self._events], BOUND_CONFIDENCE)
         self._note(quality)
         if self._is_due(quality):
             self._enter(not self._predictive)
@@ -165,3 +165,8 @@ class PhaseSwitch:
         self._last = {"phase/verdicts": float(quality.audits), "phase/threshold": self._threshold(quality)}
         if bounds := quality.precision_interval:
             self._last |= {"phase/precision_low": bounds.low, "phase/precision_high": bounds.high}
+
+
+def _is_verdict(event: GateEvent) -> bool:
+    """Whether the gate's rule would skip the problem; what an allocation leaves out is no mistake of the rule's."""
+    return event.candidate and event.rule_skip

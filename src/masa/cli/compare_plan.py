@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from masa.cli.data_source import DEFAULT_CONFIG, read_yaml
-from masa.cli.job import Job, assign, build
+from masa.cli.job import DEFAULT_PRESET, Job, assign, build, of_default_preset
 from masa.errors import UserError, unknown_key_message
 from masa.training.presets import PRESETS
 
@@ -20,6 +20,7 @@ DEFAULT_BASELINE = "grpo"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EVALUATIONS = 10
+_ALIKE = ("num_generations", "max_completion_length", "temperature", "top_p", "top_k", "loss_denominator")
 _PER_RUN = ("seed", "output", "output_dir", "data_seed")
 
 
@@ -83,7 +84,7 @@ def read_plan(
     values |= {name: value for name, value in (budget or {}).items() if value is not None}
     own = _own_settings(values.pop("arms", None), where)
     file_seeds, file_baseline = values.pop("seeds", None), values.pop("baseline", None)
-    preset = str(values.pop("preset", "masa-efficient"))
+    preset = str(values.pop("preset", DEFAULT_PRESET))
     names = _arm_names(arms, own, preset)
     chosen = _seeds(next(value for value in (seeds, file_seeds, DEFAULT_SEEDS) if value is not None))
     held_against = str(baseline or file_baseline or DEFAULT_BASELINE)
@@ -94,13 +95,20 @@ def read_plan(
         )
     notes = [_settle_evaluations(values, where)]
     assigned = {assignment.partition("=")[0].partition(".")[0] for assignment in assignments}
+    if path is None:
+        own[DEFAULT_PRESET] = {n: values.pop(n) for n in of_default_preset(values, assigned)} | own.get(
+            DEFAULT_PRESET, {}
+        )
     jobs: dict[str, Job] = {}
     runs = []
     for seed in chosen:
         for name in names:
             merged = values | {"preset": name} | own.get(name, {}) | {"seed": seed}
             merged.pop("output", None)
-            job = build(copy.deepcopy(merged) | {"output": f"runs/{name}-{seed}"}, f"{where}, arm {name}", assigned)
+            try:
+                job = build(copy.deepcopy(merged) | {"output": f"runs/{name}-{seed}"}, f"{where}, arm {name}", assigned)
+            except UserError as error:
+                raise error if f"arm {name}" in str(error) else UserError(f"arm {name}: {error}") from None
             jobs.setdefault(name, job)
             runs.append(PlannedRun(name, seed, merged, _plain_settings(job)))
     notes += _check_conditions(jobs, held_against, own)
@@ -205,13 +213,12 @@ def _check_conditions(jobs: Mapping[str, Job], baseline: str, own: Mapping[str, 
 
 
 def _conditions(job: Job) -> dict[str, Any]:
+    """What arms learn from, what held-out accuracy is measured with, and what a step is divided by."""
     context = job.context()
     return {
-        "model": context["model"],
-        "data": context["data"],
-        "heldout": context["heldout"],
+        **{key: context[key] for key in ("model", "data", "heldout", "prompt", "system", "reward")},
         "problems_per_step": job.args.problems_a_step,
-        "num_generations": job.args.num_generations,
+        **{key: getattr(job.args, key) for key in _ALIKE},
     }
 
 

@@ -19,6 +19,10 @@ from masa.cli.data_source import (
 )
 from masa.errors import UserError, unknown_key_message
 from masa.training.config import MASAConfig
+from masa.training.presets import PRESETS
+
+DEFAULT_PRESET = "masa-efficient"
+"""Of the bundled config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +86,29 @@ def read_job(path: Path | None, options: Mapping[str, Any], assignments: Sequenc
         UserError: for a file that cannot be read, unknown keys (the nearest known one is named) or contradictions.
     """
     values = read_yaml(path or DEFAULT_CONFIG)
+    if "arms" in values:
+        raise UserError(f"{path} has arms: give it to masa compare, or masa train a config of one run")
     if path is None and "data" in options:
         values.pop("heldout")  # the default run's own problems say nothing about other data
     for name, value in options.items():
         values[name] = str(value) if isinstance(value, Path) else value
     for assignment in assignments:
         assign(values, assignment)
-    return build(values, str(path or DEFAULT_CONFIG), {a.partition("=")[0].partition(".")[0] for a in assignments})
+    assigned = {a.partition("=")[0].partition(".")[0] for a in assignments}
+    if path is None and values["preset"] != DEFAULT_PRESET:
+        for name in of_default_preset(values, {*options, *assigned}):
+            values.pop(name)
+    return build(values, str(path or DEFAULT_CONFIG), assigned)
+
+
+def of_default_preset(values: Mapping[str, Any], given: Set[str]) -> list[str]:
+    """What the bundled config decides in its own preset's place; another preset keeps its own values.
+
+    Args:
+        values: the bundled config's.
+        given: keys that the user gave a value of his own.
+    """
+    return sorted(values.keys() & PRESETS[DEFAULT_PRESET].keys() - given)
 
 
 def assign(values: dict[str, Any], assignment: str) -> None:

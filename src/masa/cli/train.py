@@ -218,15 +218,17 @@ class _EvaluateEvery(TrainerCallback):  # type: ignore[misc]
 
 
 class _Budget(TrainerCallback):  # type: ignore[misc]
-    """Ends training at a limit on generated tokens or on minutes, after the step that reaches it."""
+    """Ends training at a limit on generated tokens or on minutes, after the step that reaches it.
+
+    Both are the ledger's, which a resumed run goes on with: an interruption gives no arm of a comparison more time.
+    """
 
     def __init__(self, trainer: MASATrainer, job: Job) -> None:
         self._trainer = trainer
         self._job = job
-        self._started = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        minutes = (time.monotonic() - self._started) / 60
+        minutes = sum(self._trainer.ledger.seconds.values()) / 60
         tokens = self._trainer.ledger.generated_tokens
         if (self._job.max_tokens is not None and tokens >= self._job.max_tokens) or (
             self._job.max_minutes is not None and minutes >= self._job.max_minutes

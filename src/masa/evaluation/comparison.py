@@ -19,6 +19,8 @@ FORMAT = 1
 AXES = ("tokens", "seconds")
 SHARES_OF_BUDGET = (0.25, 0.5, 1.0)
 ORACLE = "oracle gate"
+_ON_DEAD_GROUPS = ("num_meta_generations", "entropy_coef", "use_adaptive_entropy", "router_aux_loss_coef")
+"""Settings under which groups without variance take part in the gradient."""
 
 _LEAST_FOR_SMOOTHING = 6
 _WINDOW = 3
@@ -119,13 +121,16 @@ def _oracle(base: _Arm | None) -> list[_Arm]:
     """The baseline as if a gate had known every group's variance beforehand; only where that changes no gradient.
 
     Under `loss_denominator: live` groups without variance add nothing to the gradient and nothing to its denominator,
-    so the baseline's accuracies stay what they are and only the tokens of its live groups are spent.
+    so the baseline's accuracies stay what they are and only the tokens of its live groups are spent. Terms that act on
+    every token (an entropy bonus) would miss those of dead groups.
     """
     if base is None:
         return []
     for result in base.results.values():
         settings = result.get("settings", {})
-        if settings.get("loss_denominator") != "live" or settings.get("num_meta_generations"):
+        if settings.get("loss_denominator") != "live" or any(settings.get(name) for name in _ON_DEAD_GROUPS):
+            return []
+        if settings.get("top_entropy_quantile", 1.0) < 1.0:
             return []
         if any(row.get("live_tokens") is None for row in result["curve"]):
             return []

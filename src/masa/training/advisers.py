@@ -69,7 +69,7 @@ def _rule(config: MASAConfig) -> GateRule:
         return PaperRule(gate_std=config.gate_std)
     if name == "exploration":
         return ExplorationRule()
-    return CalibratedRule(group_size=config.num_generations or 0, threshold=config.gate_threshold)
+    return CalibratedRule(group_size=config.num_generations or 0, threshold=cast(float, config.gate_threshold))
 
 
 def _cutoff(config: MASAConfig) -> Cutoff | None:

@@ -84,7 +84,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         "own odds). Default: what fits the predictor."
     )
     gate_std: float = _help("Rule `paper`: gated only if predicted pass rates deviate by less than this.", 0.1)
-    gate_threshold: float = _help("Rule `calibrated`: gated if zero variance is more probable than this.", 0.9)
+    gate_threshold: float | None = _help("Rule `calibrated`: gated if zero variance is more probable than this.")
     audit_rate: float = _help(
         "Share of gated problems rolled out all the same, and of problems exempt from cutoffs.", 0.05
     )

@@ -49,9 +49,8 @@ _SHARES = (
     "expert_threshold",
     "gate_threshold",
     "precision_floor",
-    "cutoff_quantile",
 )
-_POSITIVE = ("expert_learning_rate", "warm_start_learning_rate", "meta_weight", "allocation_budget")
+_POSITIVE = ("expert_learning_rate", "warm_start_learning_rate", "meta_weight", "allocation_budget", "cutoff_factor")
 
 
 def contradictions(config: MASAConfig) -> list[str]:
@@ -95,10 +94,12 @@ def _out_of_range(config: MASAConfig) -> list[str]:
         if (value := getattr(config, name)) is not None and value < least
     )
     found.extend(
-        f"{name} is {value}: it must be above 0"
+        f"{name} is {value}: it must be above 0 and finite"
         for name in _POSITIVE
-        if (value := getattr(config, name)) is not None and not value > 0
+        if (value := getattr(config, name)) is not None and not 0 < value < math.inf
     )
+    if not 0 < config.cutoff_quantile < 1:
+        found.append(f"cutoff_quantile is {config.cutoff_quantile}: it must lie between 0 and 1, both excluded")
     if not config.temperature > 0:
         found.append(f"temperature is {config.temperature}: it must be above 0, or all rollouts of a group agree")
     if not 0 < config.top_p <= 1:
@@ -127,6 +128,8 @@ def _meta_path(config: MASAConfig) -> list[str]:
             for name, value, off, is_served in wanting
             if value != off and not is_served
         ]
+    if config.meta_problems == "unseen" and config.gate != "combined":
+        found.append("meta_problems 'unseen' needs a predictor that does without predictions too: use gate 'combined'")
     if config.loss_denominator == "all" and config.meta_weight != 1.0:
         found.append("meta_weight needs loss_denominator 'live': with 'all' both paths share one denominator")
     return found
@@ -156,22 +159,32 @@ def _phases(config: MASAConfig) -> list[str]:
 
 def _spending(config: MASAConfig) -> list[str]:
     found = []
-    if config.cutoff and config.cutoff_rule != "quantile" and not (config.cutoff_factor or 0) > 0:
-        found.append(f"cutoff_factor is {config.cutoff_factor}: it must be above 0")
     if config.gate == "none":
         found += [
             f"{name} needs a predictor: name one in `gate`"
             for name, is_on in (
                 ("allocation 'knapsack'", config.allocation == "knapsack"),
                 ("refill 'before'", config.refill == "before"),
+                (f"gate_rule {config.gate_rule!r}", config.gate_rule is not None),
             )
             if is_on
         ]
+    is_explored = config.gate == "history" and config.gate_rule in (None, "exploration")
+    if config.parallel_steps == AUTO and not config.audit_rate and not is_explored:
+        found.append(
+            f"parallel_steps is {AUTO!r} but audit_rate is 0: without audits the predictive phase would never be left"
+        )
     if config.gate_rule == "exploration" and config.gate != "history":
         found.append("gate_rule 'exploration' needs the odds of a randomised predictor: use gate 'history'")
     most = config.allocation_most
     if most is not None and most < config.allocation_least:
         found.append(f"allocation_most is {most}: it must be at least allocation_least ({config.allocation_least})")
+    nominal = config.num_generations or 0
+    if config.allocation == "knapsack" and most is None and config.allocation_least > 2 * nominal:
+        found.append(
+            f"allocation_least is {config.allocation_least}: it must be at most allocation_most, which by default is "
+            f"twice num_generations ({2 * nominal})"
+        )
     return found
 
 

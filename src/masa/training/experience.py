@@ -118,7 +118,7 @@ class ExperienceMaker:
             if foretold:
                 self.sampler.foretell(fresh, step)
                 self._estimate(fresh)
-                self._gate(fresh, step, active=True)
+                self._gate(fresh, step, active=True, earlier=[*groups, *drawn])
             drawn += fresh
         return drawn
 
@@ -126,7 +126,9 @@ class ExperienceMaker:
         for group in groups:
             group.estimate = self.advisers.predictor.estimate(group.evidence)
 
-    def _gate(self, groups: Sequence[ProblemGroup], step: int, *, active: bool) -> None:
+    def _gate(
+        self, groups: Sequence[ProblemGroup], step: int, *, active: bool, earlier: Sequence[ProblemGroup] = ()
+    ) -> None:
         """Decide who is rolled out, and how often; inactive, only note what the rule would have done."""
         gate, allocation = self.advisers.gate, self.advisers.allocation
         if gate is None:
@@ -136,7 +138,8 @@ class ExperienceMaker:
         if active and allocation is not None:
             sizes = allocation.sizes(estimates, [gate.rule.skips(estimate) for estimate in estimates])
         outside = None if sizes is None else [size == 0 for size in sizes]
-        decisions = gate.decide(step, keys, estimates, active=active, skips=outside)
+        before = [group.decision for group in earlier if group.decision is not None]
+        decisions = gate.decide(step, keys, estimates, active=active, skips=outside, earlier=before)
         for i, (group, decision) in enumerate(zip(groups, decisions, strict=True)):
             group.decision = decision
             if allocation is not None and sizes is not None and not decision.candidate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,7 @@ def warm_start(trainer: MASATrainer) -> dict[str, float]:
     wrong: these pull in no direction on average, and without them a small model answers every prompt with a
     prediction afterwards.
     """
+    started = time.perf_counter()
     config: MASAConfig = trainer.args
     maker = trainer.experience
     keys = list(trainer.problem_keys)
@@ -122,7 +124,10 @@ def warm_start(trainer: MASATrainer) -> dict[str, float]:
         expert_tokens=int(result["tokens"]),
         expert_updates=int(config.warm_start_updates - result["skipped_updates"]),
     )
+    seconds = time.perf_counter() - started
+    trainer.ledger.add_seconds(warm_start=seconds)
     return {f"warm_start/{name}": value for name, value in result.items()} | {
+        "time/warm_start": seconds,
         "warm_start/generated_tokens": float(tokens),
         "warm_start/examples": float(len(examples)),
     }

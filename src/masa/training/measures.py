@@ -124,7 +124,6 @@ class Measures:
                 "reward/length": _mean(r.length for r in rewards),
                 "reward/notion": _mean(r.notion for r in rewards),
                 "length/mean_meta": _mean(r.length for g in groups for r in g.meta.rollouts),
-                "predictor/abstained": _mean(g.estimate.abstains for g in groups if g.estimate is not None),
                 "awareness/valid_share": _mean(p.is_valid for g in groups for p in g.meta.predictions),
                 "awareness/predicted_pass_rate": _mean(
                     p.pass_rate for g in groups for p in g.meta.predictions if p.pass_rate is not None
@@ -134,6 +133,8 @@ class Measures:
                 ),
             }
             metrics |= awareness_summary(list(self._pairs)).metrics()
+        if advisers.gate is not None or any(group.meta.rollouts for group in groups):
+            metrics["predictor/abstained"] = _mean(g.estimate.abstains for g in groups if g.estimate is not None)
         for adviser in advisers.parts().values():
             metrics |= adviser.metrics()
         return metrics

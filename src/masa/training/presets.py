@@ -16,6 +16,7 @@ _COMMON: dict[str, Any] = {
     "num_meta_generations": 0,
     "parallel_steps": NEVER,
     "gate": "none",
+    "gate_threshold": 0.9,
     "refill": "none",
     "allocation": "uniform",
     "meta_problems": "all",
@@ -34,7 +35,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "grpo": _COMMON,
         "dapo": _COMMON | {"refill": "after"},
-        "greso": _COMMON | {"parallel_steps": 0, "gate": "history"},
+        "greso": _COMMON | {"parallel_steps": 0, "gate": "history", "refill": "before"},
         "masa": _COMMON | {"num_meta_generations": SAME_AS_SOLUTIONS},
         "masa-expert": _COMMON | {"num_meta_generations": SAME_AS_SOLUTIONS, "expert_sft": True},
         "masa-efficient": _COMMON
@@ -58,13 +59,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "masa-plus": _COMMON
         | {
-            "num_meta_generations": HALF_OF_SOLUTIONS,
-            "parallel_steps": AUTO,
-            "gate": "combined",
+            "parallel_steps": 0,
+            "gate": "stacked",
+            "gate_threshold": 0.7,
+            "refill": "before",
+            "allocation": "knapsack",
             "cutoff": True,
             "cutoff_rule": "quantile",
-            "expert_sft": True,
-            "expert_include_unsolved": True,
         },
     }
 )

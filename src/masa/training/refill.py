@@ -31,7 +31,7 @@ class Refill:
                 f"a step draws {self._wanted} problems but the training set has {problems}: "
                 "lower problems_per_step or add problems"
             )
-        self._most = min(problems, math.floor(self._wanted * (1 if self._mode == "none" else config.refill_limit)))
+        self._most = math.floor(min(problems, self._wanted * (1 if self._mode == "none" else config.refill_limit)))
 
     def missing(self, rolled_out: Sequence[ProblemGroup], drawn: Sequence[ProblemGroup]) -> int:
         """Problems still to draw, beside those rolled out in earlier rounds and those drawn in this one."""

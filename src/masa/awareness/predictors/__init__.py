@@ -12,6 +12,7 @@ from masa.awareness.predictors.in_context import InContextPredictor
 from masa.awareness.predictors.none import NoPredictor
 from masa.awareness.predictors.posterior import PosteriorPredictor
 from masa.awareness.predictors.self_prediction import SelfPredictor
+from masa.awareness.predictors.stacked import StackedPredictor
 from masa.errors import UserError, unknown_key_message
 
 PREDICTORS: dict[str, type[Predictor]] = {
@@ -24,6 +25,7 @@ PREDICTORS: dict[str, type[Predictor]] = {
         InContextPredictor,
         HiddenStatePredictor,
         CombinedPredictor,
+        StackedPredictor,
     )
 }
 """By name."""
@@ -53,5 +55,6 @@ __all__ = [
     "PosteriorPredictor",
     "Predictor",
     "SelfPredictor",
+    "StackedPredictor",
     "make_predictor",
 ]

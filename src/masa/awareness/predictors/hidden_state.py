@@ -175,14 +175,21 @@ class HiddenStatePredictor(Predictor):
         return values | self._scores.metrics()
 
     def _state(self, evidence: Evidence) -> Floats | None:
-        hidden = evidence.hidden
-        if hidden is None or not np.isfinite(hidden).all():
-            return None
-        if self._hidden.size and hidden.shape != self._hidden.shape[1:]:
+        features = self._features(evidence)
+        if features is not None and self._hidden.size and features.shape != self._hidden.shape[1:]:
             raise ValueError(
-                f"hidden states of shape {self._hidden.shape[1:]} were observed, but now one of {hidden.shape} comes"
+                f"hidden states of shape {self._hidden.shape[1:]} were observed, but now one of {features.shape} comes"
             )
-        return hidden.astype(np.float64)
+        return features
+
+    def _features(self, evidence: Evidence) -> Floats | None:
+        """What the head rests on, [width]; None where it cannot be had."""
+        hidden = evidence.hidden
+        return None if hidden is None or not np.isfinite(hidden).all() else hidden.astype(np.float64)
+
+    def _emphasis(self, width: int) -> Floats:
+        """How much more than its share of the prior each feature has, [width]."""
+        return np.ones(width)
 
     def _group(self, step: int, observation: Observation, state: Floats) -> _Group:
         outcome = observation.outcome
@@ -222,7 +229,7 @@ class HiddenStatePredictor(Predictor):
             mean, variance = np.array([groups[i].logit for i in foretold], np.float64).T
             spread = best_spread(mean, variance, right[foretold], rolled[foretold], weights[foretold])
         raw = self._hidden.astype(np.float64)
-        scaling = Scaling.of(raw)
+        scaling = Scaling.of(raw, self._emphasis(raw.shape[1]))
         features = scaling.apply(raw)
         logits = fit_logits(features, right, rolled, weights, spread, self.ridge)
         solved = [i for i, g in enumerate(groups) if g.log_length is not None]

@@ -34,12 +34,12 @@ class Scaling:
     factor: Floats
 
     @classmethod
-    def of(cls, features: Floats) -> Scaling:
-        """From features [n, width]; a feature that does not vary is left out by factor 0."""
+    def of(cls, features: Floats, emphasis: Floats) -> Scaling:
+        """From features [n, width], each times its emphasis [width]; one that does not vary is left out by factor 0."""
         mean, deviation = features.mean(axis=0), features.std(axis=0)
         varies = deviation > 1e-6 * (np.abs(mean) + 1e-6)
         factor = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0) / np.sqrt(max(features.shape[1], 1))
-        return cls(mean, factor)
+        return cls(mean, factor * emphasis)
 
     def apply(self, features: Floats) -> Floats:
         """Standardised features [n, width + 1]."""
