@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,16 @@ from masa.evaluation.sampling import GroupSampler
 from masa.rollout.prompting import PromptBuilder
 from masa.rollout.requests import RequestMaker
 from masa.runs.answers import AnswerFolder, file_name
+from masa.runs.jsonlines import plain
 from masa.tasks.dataset import chat_messages
 
 DEFAULT_MAX_TOKENS = 2048
 """Where neither the user nor the model's own run names a limit."""
 DEFAULT_MIN_LENGTH = 128
 """The paper's least foretold length, in tokens."""
+
+_GRADED_BY = ("choices", "grader_settings", "tests", "cases")
+"""Columns of a problem that its grader may read; others may hold what has no fixed form."""
 
 Collected = list[tuple[str, list[Answers]]]
 """Each data set's name and the answers to its problems."""
@@ -244,9 +249,12 @@ def prepare(command: str, model_name: str, options: Options) -> Measuring:
 
 
 def _digest(one: NamedSet) -> str:
+    """Of all that is asked, and of what graders go by."""
     digest = hashlib.blake2b(digest_size=8)
     for problem in one.problems:
-        digest.update(f"{problem.text}\0{problem.answer}\0{problem.kind}\0".encode("utf-8", "backslashreplace"))
+        graded_by = {name: plain(problem.extra[name]) for name in _GRADED_BY if name in problem.extra}
+        row = [problem.text, problem.answer, problem.kind, graded_by]
+        digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()
 
 
