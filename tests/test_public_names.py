@@ -26,8 +26,20 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     [
         *("masa", "masa.awareness", "masa.grading", "masa.tasks.dataset", "masa.runs", "masa.records"),
         *("masa.evaluation.comparison", "masa.evaluation.run_result", "masa.report"),
+        *("masa.evaluation.scores", "masa.evaluation.model_probe", "masa.cli.measuring"),
     ],
 )
 def test_packages_that_need_no_torch_import_without_it(package: str) -> None:
     code = f"import sys, {package}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("package", "other"), [("masa.report", "masa.evaluation"), ("masa.evaluation", "masa.report")])
+def test_reports_and_evaluations_do_not_import_each_other(package: str, other: str) -> None:
+    code = f"""
+import importlib, pkgutil, sys, {package}
+for module in pkgutil.iter_modules({package}.__path__, "{package}."):
+    importlib.import_module(module.name)
+sys.exit(any(name.startswith("{other}") for name in sys.modules))
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from masa.awareness import meta_reward, parse_prediction
+    from masa.evaluation.estimators import pass_at_k
     from masa.grading import grade
     from masa.records import Outcome, Prediction, Problem, Request, Rollout
     from masa.report import write_report
@@ -26,6 +27,7 @@ _WHERE = {
     "grade": "masa.grading",
     "meta_reward": "masa.awareness",
     "parse_prediction": "masa.awareness",
+    "pass_at_k": "masa.evaluation.estimators",
     "write_report": "masa.report",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "grade",
     "meta_reward",
     "parse_prediction",
+    "pass_at_k",
     "write_report",
 ]
 

@@ -27,6 +27,7 @@ class Purpose(StrEnum):
     EVALUATION = "evaluation"
     EVALUATION_META = "evaluation-meta"
     WARM_START = "warm-start"
+    FOLD = "fold"
 
 
 def derive_seed(run_seed: int, purpose: Purpose, *names: int) -> int:

@@ -80,6 +80,13 @@ def test_a_run_from_config_to_report_and_its_continuation(
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
 
+    # The run's model is measured as the run measured it: on what it held out, with the same seeds.
+    measured = masa("eval", "run", "--n", "2", "--json", cwd=tmp_path)
+    assert measured.returncode == 0, measured.stderr
+    last = json.loads((run / "evaluations.jsonl").read_text().splitlines()[-1])
+    (found,) = json.loads(measured.stdout)["sets"]
+    assert (found["mean_at_n"]["value"], found["length"]["mean"]) == (last["pass_at_1"], last["mean_length"])
+
     for checkpoint in run.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     lost = refused(["train", ROOT / "configs/tiny.yaml", "--output", "run", *more, "--resume"], monkeypatch, capsys)
@@ -196,7 +203,8 @@ def test_faulty_rows_are_named_by_file_line_and_field(
 
 def test_every_shipped_config_parses() -> None:
     from masa.cli.compare_plan import read_plan
-    from masa.cli.job import DEFAULT_CONFIG, read_job, read_yaml
+    from masa.cli.data_source import DEFAULT_CONFIG, read_yaml
+    from masa.cli.job import read_job
 
     paths = [*sorted((ROOT / "configs").glob("*.yaml")), DEFAULT_CONFIG]
     assert len(paths) >= 4

@@ -86,8 +86,7 @@ def test_other_columns(log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "error: masa probe asks logged rollouts for now, no model: give --rollouts FILE"),
-        (["Qwen/Qwen3-0.6B"], "error: masa probe asks logged rollouts for now, no model: give --rollouts FILE"),
+        ([], "error: masa probe asks a model (MODEL --data ...) or logged rollouts (--rollouts FILE): give one"),
         (["--rollouts", "nothing.jsonl"], "error: rollouts nothing.jsonl do not exist: check the path"),
         (
             ["--rollouts", "rollouts.jsonl", "--length-column", "lenght"],

@@ -25,6 +25,7 @@ from masa.awareness.gate_rules import CalibratedRule, ExplorationRule, GateRule,
 from masa.awareness.groups import group_advantages, zero_variance
 from masa.awareness.intervals import (
     Interval,
+    bootstrap_average_interval,
     bootstrap_mean_interval,
     correlation_interval,
     student_t_interval,
@@ -102,6 +103,7 @@ __all__ = [
     "add_hint",
     "allocate",
     "awareness_summary",
+    "bootstrap_average_interval",
     "bootstrap_mean_interval",
     "brier",
     "build_meta_prompt",

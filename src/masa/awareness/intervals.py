@@ -141,12 +141,27 @@ def bootstrap_mean_interval(
     values: Sequence[float], seed: int, confidence: float = 0.95, resamples: int = 2000
 ) -> Interval | None:
     """Percentile bootstrap for a mean over problems; the same seed gives the same interval. None without values."""
-    if not len(values):
+    return bootstrap_average_interval([values], seed, confidence, resamples)
+
+
+def bootstrap_average_interval(
+    groups: Sequence[Sequence[float]], seed: int, confidence: float = 0.95, resamples: int = 2000
+) -> Interval | None:
+    """The same for the unweighted average of several groups' means: each group's problems are drawn anew by themselves.
+
+    None without groups, or if one of them has no values.
+    """
+    if not groups or not all(map(len, groups)):
         return None
-    data = np.asarray(values, dtype=float)
+    data = [np.asarray(values, dtype=float) for values in groups]
     generator = derive_generator(seed, Purpose.EVALUATION)
-    means = np.array([data[generator.integers(0, len(data), len(data))].mean() for _ in range(resamples)])
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    averages = np.array(
+        [
+            np.mean([values[generator.integers(0, len(values), len(values))].mean() for values in data])
+            for _ in range(resamples)
+        ]
+    )
+    low, high = np.quantile(averages, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
 
 

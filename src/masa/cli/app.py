@@ -88,6 +88,52 @@ def compare(
         raise typer.Exit(code)
 
 
+@app.command(name="eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder, run folder, Hub id or name (`bundled`, `smollm2-135m`).")],
+    data: Annotated[str | None, typer.Option(help="Names or files joined by commas; a run's own held-out set.")] = None,
+    n: Annotated[int | None, typer.Option(help="Answers a problem; default 8, or 1 with --greedy.")] = None,
+    k: Annotated[str | None, typer.Option(help="The k of pass@k, at most n: 1,8.")] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="The likeliest token each time; one answer.")] = False,
+    temperature: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Of an answer; default: the model's run's, else 2048.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Template around {problem}; default: as trained.")] = None,
+    system: Annotated[str | None, typer.Option(help="System message; default: as trained.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems of each set.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder in which names are sought.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of every answer; default runs/eval-MODEL-DATA.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the sampling; default: the run's, else 0.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Answers generated at a time.")] = 128,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    bf16: Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Default: where it is fast.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """How much a model solves: pass@k, majority, lengths. The same command goes on where it was stopped."""
+    if greedy and (temperature or n not in (None, 1)):
+        raise UserError("--greedy gives one answer at temperature 0: leave out --temperature and --n")
+    from masa.cli.evaluate import run
+    from masa.cli.measuring import Options
+
+    options = Options(
+        data=data,
+        n=n if n is not None else 1 if greedy else 8,
+        temperature=0.0 if greedy else temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        prompt=prompt,
+        system=system,
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        threads=threads,
+        bf16=bf16,
+        data_dir=data_dir,
+        output=output,
+    )
+    run(model, options, k=k, as_json=json_)
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
@@ -101,12 +147,31 @@ def report(
 
 @app.command()
 def probe(
-    model: Annotated[str | None, typer.Argument(help="Not served yet.", hidden=True)] = None,
+    model: Annotated[str | None, typer.Argument(help="Folder, run folder, Hub id or name; or give --rollouts.")] = None,
+    data: Annotated[str | None, typer.Option(help="Names or files joined by commas; a run's own held-out set.")] = None,
+    n: Annotated[int, typer.Option(help="Solutions a problem.")] = 8,
+    m: Annotated[int, typer.Option(help="Predictions a problem.")] = 8,
+    meta_prompt: Annotated[
+        str | None, typer.Option(help="Name (math, brief, ...) or text; default: as trained, else math.")
+    ] = None,
+    min_length: Annotated[int | None, typer.Option(help="Least length to foretell; default: as trained.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Of a solution, the most to foretell; as for eval.")] = None,
+    max_meta_tokens: Annotated[int | None, typer.Option(help="Of a prediction; default: as trained.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of both; default: as trained, else 1.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Of both; default: as trained, else 1.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Template around {problem}; default: as trained.")] = None,
+    system: Annotated[str | None, typer.Option(help="System message; default: as trained.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many problems of each set.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder in which names are sought.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of answers and page; runs/probe-MODEL-DATA.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Rollouts generated at a time.")] = 128,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    bf16: Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Default: where it is fast.")] = None,
     rollouts: Annotated[
         Path | None,
         typer.Option(help="JSONL (also .gz) or Parquet with one line a rollout, a folder, or a run folder."),
     ] = None,
-    problem_column: Annotated[str, typer.Option(help="Text or id of the problem.")] = "problem",
+    problem_column: Annotated[str, typer.Option(help="Of --rollouts: text or id of the problem.")] = "problem",
     correct_column: Annotated[str, typer.Option(help="Boolean, 0 or 1, or a reward.")] = "correct",
     length_column: Annotated[str, typer.Option(help="Generated tokens.")] = "length",
     step_column: Annotated[str, typer.Option(help="Training step.")] = "step",
@@ -114,18 +179,47 @@ def probe(
         str | None, typer.Option(help="What must be equal for zero variance; default: what says `correct`.")
     ] = None,
     correct_threshold: Annotated[float, typer.Option(help="A reward of at least this is correct.")] = 0.99,
-    seed: Annotated[int, typer.Option(help="Of the audits' draws.")] = 0,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Of all draws; default: the run's, else 0.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Would a gate or a token limit have paid? Asked of rollouts that any trainer has logged."""
-    if model is not None or rollouts is None:
-        raise UserError("masa probe asks logged rollouts for now, no model: give --rollouts FILE")
+    """Does a model know what it can do, and what would that save? Or, of logged rollouts: would a gate have paid?"""
+    if (model is None) == (rollouts is None):
+        raise UserError("masa probe asks a model (MODEL --data ...) or logged rollouts (--rollouts FILE): give one")
+    if model is not None:
+        from masa.cli.measuring import Options
+        from masa.cli.probe_model import run
+
+        if m < 1:
+            raise UserError(f"--m {m}: a probe needs at least 1 prediction a problem")
+        options = Options(
+            data=data,
+            n=n,
+            m=m,
+            temperature=temperature,
+            top_p=top_p,
+            max_tokens=max_tokens,
+            prompt=prompt,
+            system=system,
+            meta_prompt=meta_prompt,
+            max_meta_tokens=max_meta_tokens,
+            min_length=min_length,
+            limit=limit,
+            seed=seed,
+            batch_size=batch_size,
+            threads=threads,
+            bf16=bf16,
+            data_dir=data_dir,
+            output=output,
+        )
+        run(model, options, as_json=json_)
+        return
     from masa.cli.probe import show, write_json
     from masa.evaluation.log_probe import probe_log
     from masa.evaluation.logged_rollouts import LogColumns, read_log
 
+    assert rollouts is not None
     columns = LogColumns(problem_column, correct_column, length_column, step_column, reward_column)
-    found = probe_log(read_log(rollouts, columns, correct_threshold=correct_threshold), seed=seed)
+    found = probe_log(read_log(rollouts, columns, correct_threshold=correct_threshold), seed=seed or 0)
     if json_:
         write_json(found)
     else:

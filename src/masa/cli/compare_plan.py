@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from masa.cli.job import DEFAULT_CONFIG, DEFAULT_PRESET, Job, assign, build, of_default_preset, read_yaml
+from masa.cli.data_source import DEFAULT_CONFIG, read_yaml
+from masa.cli.job import DEFAULT_PRESET, Job, assign, build, of_default_preset
 from masa.errors import UserError, unknown_key_message
 from masa.training.presets import PRESETS
 

@@ -9,33 +9,20 @@ from typing import Any
 
 import yaml
 
-from masa.checks import wrong_types
+from masa.cli.data_source import (
+    DEFAULT_CONFIG,
+    DataSource,
+    read_sources,
+    read_yaml,
+    refuse_wrong_types,
+    set_fields,
+)
 from masa.errors import UserError, unknown_key_message
-from masa.runs import RUN_KEY
 from masa.training.config import MASAConfig
 from masa.training.presets import PRESETS
 
-DEFAULT_CONFIG = Path(__file__).with_name("default.yaml")
 DEFAULT_PRESET = "masa-efficient"
 """Of the bundled config."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataSource:
-    """Where problems come from; arguments of `masa.tasks.dataset.load_problems`."""
-
-    source: str
-    size: int = 512
-    """Problems to make, of procedural sources."""
-    seed: int = 0
-    config: dict[str, Any] | str | None = None
-    split: str | None = None
-    limit: int | None = None
-    kind: str | None = None
-    problem_column: str = "problem"
-    answer_column: str = "answer"
-    on_error: str = "raise"
-    """`raise` or `skip` for faulty rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +57,9 @@ class Job:
         """Everything beside the trainer's settings, as plain values."""
         return {
             "model": self.model,
-            "data": [_set_fields(source) for source in self.data],
+            "data": [set_fields(source) for source in self.data],
             "heldout": {
-                "data": [_set_fields(source) for source in self.heldout.data],
+                "data": [set_fields(source) for source in self.heldout.data],
                 "solutions": self.heldout.solutions,
                 "predictions": self.heldout.predictions,
                 "every": self.heldout.every,
@@ -124,24 +111,6 @@ def of_default_preset(values: Mapping[str, Any], given: Set[str]) -> list[str]:
     return sorted(values.keys() & PRESETS[DEFAULT_PRESET].keys() - given)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The settings of a config file, unchecked.
-
-    Raises:
-        UserError: for a file that cannot be read or is no mapping.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"config {path} cannot be read ({error.strerror}): check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config {path} is not YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"config {path} must be a mapping of settings")
-    values.pop(RUN_KEY, None)  # a run folder's own config.yaml is a config too, but for its notes
-    return {str(key): value for key, value in values.items()}
-
-
 def assign(values: dict[str, Any], assignment: str) -> None:
     """Puts a `key=value` (dotted keys reach into mappings) into the values.
 
@@ -177,7 +146,7 @@ def build(values: dict[str, Any], where: str, assigned: Set[str] = frozenset()) 
         places = {key: "--set" if key in assigned else where for key in unknown}
         raise UserError("; ".join(unknown_key_message("setting", key, known, where=places[key]) for key in unknown))
     own = {key: values.pop(key) for key in _OWN_KEYS if key in values}
-    _refuse_wrong_types(own, Job, where)
+    refuse_wrong_types(own, Job, where)
     if "data" not in own:
         raise UserError(f"{where}: no data; give --data or a `data` key")
     if "output" in own:
@@ -195,7 +164,7 @@ def build(values: dict[str, Any], where: str, assigned: Set[str] = frozenset()) 
         raise UserError(f"{where}: prompt must contain {{problem}}, got {prompt!r}")
     return Job(
         model=str(own.get("model", "bundled")),
-        data=_sources(own["data"], "data"),
+        data=read_sources(own["data"], "data"),
         heldout=_heldout(own.get("heldout"), where),
         prompt=prompt,
         system=own.get("system"),
@@ -211,49 +180,17 @@ def _heldout(value: Any, where: str) -> HeldOutSettings:
     if value is None:
         return HeldOutSettings()
     if not isinstance(value, Mapping):
-        return HeldOutSettings(data=_sources(value, "heldout"))
+        return HeldOutSettings(data=read_sources(value, "heldout"))
     settings = dict(value)
     known = [f.name for f in fields(HeldOutSettings)]
     for key in settings:
         if key not in known:
             raise UserError(unknown_key_message("setting of heldout", key, known, where=where))
-    _refuse_wrong_types({key: settings[key] for key in settings if key != "data"}, HeldOutSettings, "heldout")
+    refuse_wrong_types({key: settings[key] for key in settings if key != "data"}, HeldOutSettings, "heldout")
     for name, least in (("solutions", 1), ("predictions", 0), ("every", 0)):
         if settings.get(name, least) < least:
             raise UserError(f"heldout.{name} is {settings[name]}: it must be at least {least}")
-    return HeldOutSettings(**settings | {"data": _sources(settings.get("data", []), "heldout.data")})
-
-
-def _sources(value: Any, name: str) -> list[DataSource]:
-    items = value if isinstance(value, list) else [value]
-    return [_source(item, name) for item in items]
-
-
-def _source(item: Any, name: str) -> DataSource:
-    if isinstance(item, str):
-        return DataSource(source=item)
-    if not isinstance(item, Mapping) or "source" not in item:
-        raise UserError(f"{name}: give a file, a Hub id or a task, or a mapping with `source`; got {item!r}")
-    known = [f.name for f in fields(DataSource)]
-    for key in item:
-        if key not in known:
-            raise UserError(unknown_key_message(f"setting of {name}", str(key), known))
-    _refuse_wrong_types(item, DataSource, name)
-    return DataSource(**item)
-
-
-def _refuse_wrong_types(values: Mapping[str, Any], owner: type, where: str) -> None:
-    if wrong := wrong_types(values, owner):
-        raise UserError(f"{where}: {'; '.join(wrong)}")
-
-
-def _set_fields(source: DataSource) -> dict[str, Any]:
-    """A source's settings that differ from their defaults."""
-    return {
-        f.name: getattr(source, f.name)
-        for f in fields(source)
-        if f.name == "source" or getattr(source, f.name) != f.default
-    }
+    return HeldOutSettings(**settings | {"data": read_sources(settings.get("data", []), "heldout.data")})
 
 
 def _number(value: Any) -> Any:

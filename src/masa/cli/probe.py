@@ -9,8 +9,9 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from masa.cli.tables import share_text, table
 from masa.evaluation.log_probe import LogProbe, cutoff_name, percent
-from masa.evaluation.log_summary import LogSummary, Share
+from masa.evaluation.log_summary import LogSummary
 from masa.runs.jsonlines import plain
 
 
@@ -26,9 +27,9 @@ def show(probe: LogProbe) -> None:
     console.print(f"{probe.source}: {_size(summary)}", soft_wrap=True, markup=False)
     for note in _notes(summary):
         console.print(f"note: {note}", soft_wrap=True, markup=False)
-    for table in (_groups(probe), _gates(probe), _cutoffs(probe)):
+    for made in (_groups(probe), _gates(probe), _cutoffs(probe)):
         console.print()
-        console.print(table)
+        console.print(made)
     console.print()
     console.print(probe.advice, markup=False)
 
@@ -61,78 +62,62 @@ def _notes(summary: LogSummary) -> list[str]:
     return notes
 
 
-def _table(title: str, *columns: str, tight: bool = False) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, collapse_padding=tight
-    )
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    return table
-
-
 def _groups(probe: LogProbe) -> Table:
-    table = _table(
+    made = table(
         "Groups that teach nothing (all rewards equal)",
         *("steps", "groups", "pass\nrate", "zero\nvariance", "all\nright", "all\nwrong"),
         *("their\ntokens", "tokens of\nwrong answers"),
     )
     for period in (*probe.summary.thirds, probe.summary.whole):
         tokens = max(period.tokens, 1)
-        table.add_row(
+        made.add_row(
             f"{period.first_step}..{period.last_step}",
             f"{period.groups:,}",
             percent(period.pass_rate),
-            _share(period.zero_variance),
+            share_text(period.zero_variance),
             percent(period.right),
             percent(period.wrong),
             percent(period.zero_variance_tokens / tokens),
             percent(period.wrong_tokens / tokens),
         )
-    return table
+    return made
 
 
 def _gates(probe: LogProbe) -> Table:
     base = next(iter(probe.gates.values())).base_rate
-    table = _table(
+    made = table(
         f"Gates that know only what they would have seen (base rate {percent(base.share)})",
         *("gate", "known", "skipped", "precision", "recall", "F1", "live\nlost", "tokens\nsaved"),
         tight=True,
     )
     whole = probe.summary.whole
     flat = percent(whole.zero_variance.share)
-    table.add_row("perfect", "-", flat, "100 %", "100 %", "1.00", "0 %", percent(probe.perfect_share))
+    made.add_row("perfect", "-", flat, "100 %", "100 %", "1.00", "0 %", percent(probe.perfect_share))
     for name, gate in probe.gates.items():
-        table.add_row(
+        made.add_row(
             name,
             percent(gate.known / whole.groups),
             percent(gate.skipped / whole.groups),
-            _share(gate.precision),
-            _share(gate.recall),
+            share_text(gate.precision),
+            share_text(gate.recall),
             "-" if gate.f1 is None else f"{gate.f1:.2f}",
             percent(gate.lost.share),
             percent(gate.tokens_saved_share),
         )
-    return table
+    return made
 
 
 def _cutoffs(probe: LogProbe) -> Table:
-    table = _table(
+    made = table(
         "Token limits from the median length of correct answers",
         *("limit", "limited", "correct\nanswers cut", "wrong\nanswers cut", "tokens\nsaved"),
     )
     for cutoff in probe.cutoffs:
-        table.add_row(
+        made.add_row(
             cutoff_name(cutoff),
             percent(cutoff.limited / probe.summary.groups),
-            _share(cutoff.false_cut),
+            share_text(cutoff.false_cut),
             percent(cutoff.wrong_cut.share),
             percent(cutoff.tokens_saved_share),
         )
-    return table
-
-
-def _share(share: Share) -> str:
-    if share.share is None or share.low is None or share.high is None:
-        return "-"
-    low, high = (percent(bound).removesuffix(" %") for bound in (share.low, share.high))
-    return f"{percent(share.share)} ({low}..{high})"
+    return made

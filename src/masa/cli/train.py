@@ -12,11 +12,14 @@ from typing import Any
 
 import datasets
 from rich.console import Console
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from masa import models
-from masa.cli.job import DataSource, Job
+from masa.cli.data_source import DataSource
+from masa.cli.evaluation_data import load_source
+from masa.cli.job import Job
+from masa.cli.loading import load_model
 from masa.cli.progress import Progress, show_summary
 from masa.errors import UserError
 from masa.evaluation.heldout import HeldOut
@@ -24,7 +27,7 @@ from masa.grading.reward import correctness_reward
 from masa.records import Problem
 from masa.report import write_report
 from masa.runs import RunFolder
-from masa.tasks.dataset import load_problems, to_dataset
+from masa.tasks.dataset import to_dataset
 from masa.training import checkpoint
 from masa.training.trainer import MASATrainer
 
@@ -59,7 +62,7 @@ def run(job: Job, *, resume: bool = False) -> Path:
         raise UserError(
             f"{folder.path} holds {folder.last_step()} steps but no checkpoint to resume from: name another output"
         )
-    model, tokenizer = _load_model(model_path)
+    model, tokenizer = load_model(model_path, is_trained=True)
     try:
         trainer = MASATrainer(
             model,
@@ -110,21 +113,10 @@ def _check_launcher() -> None:
 def _load(sources: Sequence[DataSource], console: Console) -> list[Problem]:
     problems: list[Problem] = []
     for source in sources:
-        found = load_problems(
-            source.source,
-            problem_column=source.problem_column,
-            answer_column=source.answer_column,
-            kind=source.kind,
-            split=source.split,
-            limit=source.limit,
-            on_error=source.on_error,  # type: ignore[arg-type] # checked by the loader
-            config=source.config,
-            size=source.size,
-            seed=source.seed,
-        )
-        if found.skipped:
-            console.print(f"{found.source}: {found.skipped} faulty rows left out, the first: {found.complaints[0]}")
-        problems += found.problems
+        found, notes = load_source(source)
+        for note in notes:
+            console.print(note)
+        problems += found
     return problems
 
 
@@ -141,30 +133,7 @@ def _without(problems: list[Problem], heldout: Sequence[Problem], console: Conso
 
 def _dataset(problems: Sequence[Problem], job: Job) -> Any:
     """TRL's columns; the user message is the job's prompt around the problem, whose bare text stays in `problem`."""
-    dataset = to_dataset(problems, system=job.system)
-    if job.prompt == "{problem}":
-        return dataset
-
-    def wrap(row: dict[str, Any]) -> dict[str, Any]:
-        *before, last = row["prompt"]
-        return {"prompt": [*before, {**last, "content": job.prompt.replace("{problem}", last["content"])}]}
-
-    return dataset.map(wrap)
-
-
-def _load_model(path: str) -> tuple[Any, Any]:
-    """The model, in float32, and its tokenizer."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left")
-        model = AutoModelForCausalLM.from_pretrained(path, dtype="float32")
-    except (OSError, ValueError) as error:
-        raise UserError(f"model {path} cannot be loaded: {str(error).splitlines()[0]}") from error
-    if tokenizer.chat_template is None:
-        raise UserError(
-            f"the tokenizer of {path} has no chat template: add one (tokenizer.chat_template), or train from "
-            "Python with a dataset whose prompts are plain text"
-        )
-    return model, tokenizer
+    return to_dataset(problems, system=job.system, prompt=job.prompt)
 
 
 def _lora(settings: dict[str, Any] | None) -> Any:

@@ -18,11 +18,11 @@ from masa.awareness import (
     classify,
     parse_prediction,
 )
+from masa.evaluation.sampling import Decode, GroupSampler
 from masa.records import FinishReason, Outcome, Prediction, Problem, Rollout
 from masa.rollout.engine import Engine
 from masa.rollout.prompting import PromptBuilder
 from masa.rollout.requests import RequestMaker
-from masa.seeding import Purpose
 
 IsCorrect = Callable[[Sequence[Mapping[str, Any]], Sequence[Rollout], Sequence[str]], Sequence[bool | None]]
 """Dataset rows, rollouts and their texts, one each, to verdicts; an unknown one counts as wrong."""
@@ -45,12 +45,16 @@ class HeldOut:
     prompts: PromptBuilder
     requests: RequestMaker
     is_correct: IsCorrect
-    decode: Callable[[Sequence[Rollout]], list[str]]
+    decode: Decode
     solutions: int = 8
     predictions: int = 8
     min_length: int = 1
     predictor: Predictor = field(default_factory=SelfPredictor)
     gate: Gate | None = None
+
+    @property
+    def _sampler(self) -> GroupSampler:
+        return GroupSampler(self.prompts, self.requests, self.decode)
 
     def measure(self, engine: Engine, step: int) -> dict[str, Any]:
         """One evaluation as a plain row: pass@1 with a 95 % bootstrap interval over problems, and awareness.
@@ -83,29 +87,22 @@ class HeldOut:
 
     def _solve(self, engine: Engine, problems: Sequence[Problem]) -> tuple[list[Outcome], int]:
         n = self.solutions
-        requests = [
-            request
-            for problem, row in zip(problems, self.rows, strict=True)
-            for request in self.requests.solutions(
-                [self.prompts.solution_ids(problem, row)] * n, 0, problem.key, purpose=Purpose.EVALUATION
+        groups = self._sampler.solve(engine, problems, self.rows, n)
+        verdicts = self.is_correct(
+            [row for row in self.rows for _ in range(n)],
+            [rollout for group in groups for rollout in group.rollouts],
+            [text for group in groups for text in group.texts],
+        )
+        outcomes = [
+            Outcome(
+                texts=group.texts,
+                lengths=tuple(rollout.length for rollout in group.rollouts),
+                correct=tuple(verdict is True for verdict in verdicts[i * n : (i + 1) * n]),
+                finish_reasons=tuple(rollout.finish_reason for rollout in group.rollouts),
             )
+            for i, group in enumerate(groups)
         ]
-        rollouts = engine.generate(requests)
-        texts = self.decode(rollouts)
-        verdicts = self.is_correct([row for row in self.rows for _ in range(n)], rollouts, texts)
-        correct = [verdict is True for verdict in verdicts]
-        outcomes = []
-        for i in range(0, len(rollouts), n):
-            part = slice(i, i + n)
-            outcomes.append(
-                Outcome(
-                    texts=tuple(texts[part]),
-                    lengths=tuple(rollout.length for rollout in rollouts[part]),
-                    correct=tuple(correct[part]),
-                    finish_reasons=tuple(rollout.finish_reason for rollout in rollouts[part]),
-                )
-            )
-        return outcomes, sum(rollout.length for rollout in rollouts)
+        return outcomes, sum(group.tokens for group in groups)
 
     def _accuracy(self, problems: Sequence[Problem], outcomes: Sequence[Outcome]) -> dict[str, Any]:
         rates = [outcome.pass_rate for outcome in outcomes]
@@ -128,21 +125,15 @@ class HeldOut:
         }
 
     def _foretell(self, engine: Engine, problems: Sequence[Problem]) -> tuple[list[list[Prediction]], int]:
-        M = self.predictions
-        requests = [
-            request
-            for problem, row in zip(problems, self.rows, strict=True)
-            for request in self.requests.metas(
-                self.prompts.meta_ids(problem, row), M, 0, problem.key, purpose=Purpose.EVALUATION_META
-            )
-        ]
-        rollouts = engine.generate(requests)
+        groups = self._sampler.foretell(engine, problems, self.rows, self.predictions)
         predictions = [
-            parse_prediction(text, max_length=self.requests.max_tokens, min_length=self.min_length)
-            for text in self.decode(rollouts)
+            [
+                parse_prediction(text, max_length=self.requests.max_tokens, min_length=self.min_length)
+                for text in group.texts
+            ]
+            for group in groups
         ]
-        groups = [predictions[i : i + M] for i in range(0, len(predictions), M)]
-        return groups, sum(rollout.length for rollout in rollouts)
+        return predictions, sum(group.tokens for group in groups)
 
     def _gating(
         self,

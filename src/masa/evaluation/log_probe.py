@@ -109,4 +109,4 @@ def percent(share: float | None) -> str:
     """A share as a text, `-` where there is none."""
     if share is None:
         return "-"
-    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+    return f"{100 * share:.0f} %" if abs(share) >= 0.0995 or share == 0 else f"{100 * share:.1f} %"

@@ -9,7 +9,7 @@ from typing import Any
 
 from masa.report.comparison_table import NOTHING, Row, columns, intervals, rows
 from masa.report.data import number
-from masa.report.document import document, section, table, text
+from masa.report.document import document, grid, section, table, text
 from masa.report.figures import Chart, Trace, label, short, xy
 from masa.runs import atomic_write_text
 from masa.runs.jsonlines import flatten
@@ -191,12 +191,7 @@ def _tokens(comparison: Mapping[str, Any]) -> Chart | None:
 
 
 def _table(names: Sequence[str], found: Sequence[Row]) -> str:
-    head = "".join(f'<th class="n">{text(name)}</th>' for name in names)
-    lines = "".join(
-        f"<tr><th>{text(row.title)}</th>" + "".join(f'<td class="n">{text(cell)}</td>' for cell in row.cells) + "</tr>"
-        for row in found
-    )
-    return f'<div class="scroll"><table class="arms"><tr><th></th>{head}</tr>{lines}</table></div>'
+    return grid(names, [(row.title, row.cells) for row in found])
 
 
 def _settings(comparison: Mapping[str, Any]) -> str:

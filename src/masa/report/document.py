@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -85,6 +85,16 @@ def table(rows: Mapping[str, Any], *, are_numbers: bool = False, is_code: bool =
     code, end = ("<code>", "</code>") if is_code and not are_numbers else ("", "")
     lines = (f"<tr><th>{text(name)}</th>{cell}{code}{text(str(value))}{end}</td></tr>" for name, value in rows.items())
     return f"<table>{''.join(lines)}</table>"
+
+
+def grid(names: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """A table with a head; each row has a title and its cells, as texts."""
+    head = "".join(f'<th class="n">{text(name)}</th>' for name in names)
+    lines = "".join(
+        f"<tr><th>{text(title)}</th>" + "".join(f'<td class="n">{text(cell)}</td>' for cell in cells) + "</tr>"
+        for title, cells in rows
+    )
+    return f'<div class="scroll"><table class="arms"><tr><th></th>{head}</tr>{lines}</table></div>'
 
 
 def _asset(name: str) -> str:

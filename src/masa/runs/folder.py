@@ -12,8 +12,6 @@ One process writes a folder; any number may read it meanwhile.
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import os
 import platform
@@ -31,9 +29,11 @@ from masa.runs.jsonlines import (
     Row,
     append_row,
     decode_rows,
+    differing,
     encode_row,
-    flatten,
+    gzip_rows,
     plain,
+    read_gzipped_rows,
     read_rows,
     repair,
     without_nonfinite,
@@ -180,13 +180,9 @@ class RunFolder:
 
     def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Writes all rollouts of one step as one whole file; the same rows give the same bytes."""
-        buffer = io.BytesIO()
-        with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as file:
-            for row in rows:
-                file.write(encode_row(row))
         path = self._step_path(step)
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_bytes(path, buffer.getvalue())
+        atomic_write_bytes(path, gzip_rows(rows))
         return path
 
     def write_ledger(self, state: Mapping[str, Any]) -> None:
@@ -248,11 +244,7 @@ class RunFolder:
         path = self._step_path(step)
         if not path.exists():
             raise UserError(f"{path} does not exist: this run has rollouts of {len(self.steps())} steps")
-        try:
-            data = gzip.decompress(path.read_bytes())
-        except (EOFError, OSError) as error:
-            raise UserError(f"{path}: not a whole gzip file ({error})") from None
-        return decode_rows(data, str(path))
+        return read_gzipped_rows(path)
 
     def read_ledger(self) -> dict[str, Any]:
         """The totals; empty where there is no file."""
@@ -303,19 +295,13 @@ class RunFolder:
             raise UserError(f"no run to resume in {self.path} (no {CONFIG}): leave out --resume to start one")
         before = self.read_config()
         earlier_run = before.pop(RUN_KEY, None) or {}
-        old, new = flatten(before), flatten(settings)
-        missing = "(not set)"
-        differing = [
-            f"{key}: {old.get(key, missing)!r} there, {new.get(key, missing)!r} now"
-            for key in sorted(set(old) | set(new))
-            if key not in may_differ and old.get(key, missing) != new.get(key, missing)
-        ]
+        changed = differing(before, settings, may_differ)
         if run["seeds"] != earlier_run.get("seeds", {}):
-            differing.append(f"seeds: {earlier_run.get('seeds')!r} there, {run['seeds']!r} now")
-        if differing:
-            shown = "; ".join(differing[:6]) + ("; ..." if len(differing) > 6 else "")
+            changed.append(f"seeds: {earlier_run.get('seeds')!r} there, {run['seeds']!r} now")
+        if changed:
+            shown = "; ".join(changed[:6]) + ("; ..." if len(changed) > 6 else "")
             raise UserError(
-                f"cannot resume {self.path}: {len(differing)} setting(s) differ from its {CONFIG} ({shown}); "
+                f"cannot resume {self.path}: {len(changed)} setting(s) differ from its {CONFIG} ({shown}); "
                 "use the same settings, or name another folder with --output"
             )
         # The versions the run began with stay; a change of versions is noted, since it can change numbers.

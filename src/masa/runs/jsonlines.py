@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import gzip
+import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,28 @@ def read_rows(path: Path) -> list[Row]:
     return decode_rows(path.read_bytes(), str(path)) if path.exists() else []
 
 
+def gzip_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as the bytes of a gzipped file; the same rows give the same bytes."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", mtime=0) as file:
+        for row in rows:
+            file.write(encode_row(row))
+    return buffer.getvalue()
+
+
+def read_gzipped_rows(path: Path) -> list[Row]:
+    """The rows of a gzipped file.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes())
+    except (EOFError, OSError) as error:
+        raise UserError(f"{path}: not a whole gzip file ({error})") from None
+    return decode_rows(data, str(path))
+
+
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Appends one line in one write and syncs it. `repair` must have run on the file since the last kill."""
     with path.open("ab", buffering=0) as file:
@@ -139,3 +163,14 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def differing(there: Mapping[str, Any], now: Mapping[str, Any], may_differ: Collection[str] = ()) -> list[str]:
+    """One text for each setting (dotted name) that has another value, or is in one of the two alone."""
+    old, new = flatten(there), flatten(now)
+    missing = "(not set)"
+    return [
+        f"{key}: {old.get(key, missing)!r} there, {new.get(key, missing)!r} now"
+        for key in sorted(set(old) | set(new))
+        if key not in may_differ and old.get(key, missing) != new.get(key, missing)
+    ]

@@ -98,19 +98,20 @@ def load_problems(
     return ProblemSet(tuple(problems), skipped=len(complaints), complaints=tuple(complaints), source=name)
 
 
-def to_dataset(problems: Iterable[Problem], *, system: str | None = None) -> datasets.Dataset:
+def to_dataset(
+    problems: Iterable[Problem], *, system: str | None = None, prompt: str = "{problem}"
+) -> datasets.Dataset:
     """A data set as TRL's trainers take it: `prompt` (chat messages), `problem`, `answer`, `kind`, `task`, extras.
 
-    A problem that came with chat messages keeps them; `system` is put in front where there is no system message.
-    An extra column stays as it is if Arrow gives it back unchanged, and is text otherwise:
-    JSON, or a Python literal where JSON would lose something.
+    The messages are those of `chat_messages`. An extra column stays as it is if Arrow gives it back unchanged, and is
+    text otherwise: JSON, or a Python literal where JSON would lose something.
     """
     import datasets
     import pyarrow as pa  # type: ignore[import-untyped]
 
     rows = list(problems)
     columns: dict[str, list[Any]] = {
-        "prompt": [_messages(problem, system) for problem in rows],
+        "prompt": [chat_messages(problem, system=system, prompt=prompt) for problem in rows],
         "problem": [problem.text for problem in rows],
         "answer": [problem.answer for problem in rows],
         "kind": [problem.kind for problem in rows],
@@ -121,6 +122,27 @@ def to_dataset(problems: Iterable[Problem], *, system: str | None = None) -> dat
         values = [problem.extra.get(name) for problem in rows]
         columns[name] = values if _arrow_keeps(values, pa) else [_as_text(value) for value in values]
     return datasets.Dataset.from_dict(columns)
+
+
+def chat_messages(problem: Problem, *, system: str | None = None, prompt: str = "{problem}") -> list[dict[str, str]]:
+    """What a solver is asked: a problem that came with chat messages keeps them, else its text is the user's message.
+
+    Args:
+        problem: its `extra` may hold the messages under `prompt`.
+        system: put in front where there is no system message.
+        prompt: what the last message becomes; `{problem}` stands for what it was.
+    """
+    given = problem.extra.get("prompt")
+    if isinstance(given, list) and given:
+        messages = [
+            {"role": str(message["role"]), "content": _message_text(message["content"], "prompt")} for message in given
+        ]
+    else:
+        messages = [{"role": "user", "content": problem.text}]
+    messages[-1]["content"] = prompt.replace("{problem}", messages[-1]["content"])
+    if system is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": system})
+    return messages
 
 
 def _rows(
@@ -266,19 +288,6 @@ def _message_text(content: Any, column: str) -> str:
     if not parts or not all(isinstance(text, str) for text in texts):
         raise _FaultyRowError(f"field {column!r}: the user message must be text only")
     return "".join(str(text) for text in texts)
-
-
-def _messages(problem: Problem, system: str | None) -> list[dict[str, str]]:
-    given = problem.extra.get("prompt")
-    if isinstance(given, list) and given:
-        messages = [
-            {"role": str(message["role"]), "content": _message_text(message["content"], "prompt")} for message in given
-        ]
-    else:
-        messages = [{"role": "user", "content": problem.text}]
-    if system is not None and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": system})
-    return messages
 
 
 def _arrow_keeps(values: list[Any], pa: Any) -> bool:
