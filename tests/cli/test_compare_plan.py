@@ -50,7 +50,7 @@ def test_the_default_is_the_methods_preset_against_grpo() -> None:
 
 def test_the_default_runs_phases_are_its_own_presets_alone() -> None:
     found = read_plan(None, [], arms="grpo,greso,masa-plus,masa-efficient", seeds="0")
-    assert [run.settings["parallel_steps"] for run in found.runs] == ["never", 0, "auto", 50]
+    assert [run.settings["parallel_steps"] for run in found.runs] == ["never", 0, 0, 50]
     assert not any("parallel_steps" in note for note in found.notes)
     given = read_plan(None, ["parallel_steps=7"], arms="grpo,masa-plus", seeds="0")
     assert [run.settings["parallel_steps"] for run in given.runs] == [7, 7]
