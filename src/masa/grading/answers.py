@@ -42,12 +42,16 @@ def extract_final_answer(text: str) -> str | None:
 
     Never raises, whatever the model wrote.
     """
-    _, found, after = text.rpartition(_THINK_END)
-    text = after if found else text
+    text = after_thinking(text)
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed
     return _tagged(text) or _last_statement(text) or _whole_text(text)
+
+
+def after_thinking(text: str) -> str:
+    """What follows the reasoning, where a text closes it with `</think>`, else all of it."""
+    return text.rpartition(_THINK_END)[2]
 
 
 def last_boxed(text: str) -> str | None:

@@ -1,0 +1,388 @@
+"""Tests on one side, the program under test on the other, in two processes inside one sandbox.
+
+The tests run here and call the program by messages (`wire`), so that a program can neither see what is expected of it,
+nor skip a test, nor replace what compares. This process is the first of its process namespace: nothing inside can kill
+it, and when it ends the kernel ends all the others.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+
+from masa.grading.isolated import candidate, limits
+from masa.grading.isolated.wire import CALLBACK, OBJECT, Channel, ClosedError, decode, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, NoReturn
+
+_POLL = 0.05
+"""Seconds between looks at the memory in use."""
+_ROOT = os.path.abspath(f"{__file__}/../../../..")  # noqa: PTH100 - pathlib takes long to load
+_OWN_MEMORY = 2**29
+"""Bytes that the tests may use beyond the program's limit."""
+
+
+class _Verdict:
+    """Says how it ended, once, and ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def interrupt(self, reason: str) -> None:
+        """Ends with a failure, unless the end has begun: for signal handlers, which must not wait for their own thread."""
+        if not self._lock.locked():
+            self.give(False, reason)
+
+    def give(self, passed: bool, reason: str) -> NoReturn:
+        """The verdict, as the last thing that this process does."""
+        if self._lock.acquire(blocking=False):
+            data = json.dumps({"passed": passed, "reason": reason[:500]}).encode("ascii")
+            with contextlib.suppress(OSError):
+                os.write(1, data)
+            os._exit(0)
+        while True:  # another thread is about to end the process
+            time.sleep(1)
+
+
+class _FailedTestError(BaseException):
+    """Not an Exception: tests that catch what the program raises must not catch this."""
+
+
+class Remote:
+    """An object of the program that is no plain data. It can be used, but never equals anything."""
+
+    def __init__(self, program: _Program, number: int) -> None:
+        object.__setattr__(self, "_program", program)
+        object.__setattr__(self, "_number", number)
+
+    def _ask(self, operation: str, **request: Any) -> Any:
+        return self._program.ask({"op": operation, "target": self._number, **request})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The program's function or class, on copies of the arguments; what it changes in them is copied back."""
+        program = self._program
+        reply = program.reply(
+            {
+                "op": "call",
+                "target": self._number,
+                "args": [program.encode(arg) for arg in args],
+                "kwargs": {name: program.encode(value) for name, value in kwargs.items()},
+            }
+        )
+        for index, data in reply.get("changed", ()):
+            _replace(args[index], program.decode(data))
+        return program.decode(reply["value"])
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._ask("getattr", name=name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._ask("setattr", name=name, value=self._program.encode(value))
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._ask("getitem", key=self._program.encode(key))
+
+    def __len__(self) -> int:
+        return int(self._ask("len"))
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator = self._ask("iter")
+        while True:
+            reply = self._program.reply({"op": "next", "target": iterator._number})
+            if reply.get("stop"):
+                return
+            yield self._program.decode(reply["value"])
+
+    def __next__(self) -> Any:
+        reply = self._program.reply({"op": "next", "target": self._number})
+        if reply.get("stop"):
+            raise StopIteration
+        return self._program.decode(reply["value"])
+
+    def __eq__(self, other: object) -> bool:
+        raise _FailedTestError("the program returned an object that is no plain data: it cannot be compared")
+
+    __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = __eq__
+    __bool__ = __hash__ = None  # type: ignore[assignment]
+
+
+def _replace(argument: Any, changed: Any) -> None:
+    if isinstance(argument, list) and isinstance(changed, list):
+        argument[:] = changed
+    elif isinstance(argument, dict | set) and type(changed) is type(argument):
+        argument.clear()
+        argument.update(changed)
+
+
+class _Program:
+    """The program, in a process that was forked before this one knew anything of the tests."""
+
+    def __init__(self) -> None:
+        asked, ask = os.pipe()
+        told, tell = os.pipe()
+        self.process = os.fork()
+        if not self.process:
+            try:
+                os.close(ask)
+                os.close(told)
+                candidate.serve_functions(Channel(asked, tell))
+            finally:
+                os._exit(0)
+        os.close(asked)
+        os.close(tell)
+        self._channel = Channel(told, ask)
+        self._callbacks: list[Callable[..., Any]] = []
+
+    def reply(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Asks, and gives the answer, or raises what the program raised."""
+        try:
+            self._channel.send(request)
+            reply = self._channel.receive()
+            while isinstance(reply, dict) and "callback" in reply:
+                self._channel.send(self._call_back(reply))
+                reply = self._channel.receive()
+        except ClosedError:
+            raise _FailedTestError("the program ended, or was ended, before the tests were through") from None
+        if not isinstance(reply, dict) or not ({"value", "error", "missing", "stop"} & reply.keys()):
+            raise _FailedTestError("the program broke off")
+        if "error" in reply:
+            name, text = (str(part)[:300] for part in (*reply["error"], "", "")[:2])
+            kind = getattr(builtins, name, None)
+            if not (isinstance(kind, type) and issubclass(kind, Exception)) or kind in (StopIteration, UnicodeError):
+                kind = RuntimeError
+            try:
+                error = kind(text)
+            except TypeError:  # the kinds that want more than a text
+                error = RuntimeError(text)
+            error.add_note(f"the program raised {name}: {text}")
+            raise error
+        return reply
+
+    def ask(self, request: Mapping[str, Any]) -> Any:
+        return self.decode(self.reply(request)["value"])
+
+    def get(self, name: str) -> tuple[Any] | None:
+        """A name of the program's, or None if it does not define it."""
+        reply = self.reply({"op": "get", "name": name})
+        return None if reply.get("missing") else (self.decode(reply["value"]),)
+
+    def _call_back(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Calls a function that a test gave to the program."""
+        try:
+            function = self._callbacks[int(request["callback"])]
+            return {"value": self.encode(function(*(self.decode(arg) for arg in request["args"])))}
+        except Exception as error:
+            return {"error": f"{type(error).__name__}: {error}"[:300]}
+
+    def encode(self, value: Any) -> Any:
+        """A value as the program may have it: a copy, or a number."""
+        return encode(value, self._handle)
+
+    def _handle(self, value: Any) -> dict[str, int]:
+        if isinstance(value, Remote):
+            return {OBJECT: int(value._number)}
+        if not callable(value):
+            raise TypeError(f"a test gives the program a {type(value).__name__}, which cannot be sent to it")
+        self._callbacks.append(value)
+        return {CALLBACK: len(self._callbacks) - 1}
+
+    def decode(self, data: Any) -> Any:
+        try:
+            return decode(data, lambda _, number: Remote(self, number))
+        except (ClosedError, RecursionError):
+            raise _FailedTestError("the program returned what cannot be read") from None
+
+
+def run_functions(job: Mapping[str, Any], program: _Program) -> None:
+    """Runs tests that call the program's functions.
+
+    Raises:
+        BaseException: what a failed test raises.
+    """
+    program.reply({"code": job["code"], "limits": job["limits"]})
+    entry = job["entry_point"]
+    scope: dict[str, Any] = {"__name__": "tests"}
+    trusted = "\n".join((job["prefix"], job["tests"]))
+    if job["prefix"]:
+        exec(compile(job["prefix"], "prefix", "exec"), scope)
+        # The prefix holds the stub of what is asked for; its helpers are the benchmark's own, not the program's.
+        scope.pop(entry, None)
+    for name in _free_names(trusted):
+        if name == entry:
+            found = program.get(name)
+            if found is None:
+                raise _FailedTestError(f"the program does not define {name!r}")
+            scope[name] = found[0]
+        elif name in scope or hasattr(builtins, name):
+            continue
+        elif name in sys.stdlib_module_names:
+            scope[name] = importlib.import_module(name)
+        elif (found := program.get(name)) is not None:
+            scope[name] = found[0]
+    exec(compile(job["tests"], "tests", "exec"), scope)
+
+
+def _free_names(source: str) -> list[str]:
+    """Names that a text reads; what it defines itself under such a name takes the place of the program's."""
+    nodes = ast.walk(ast.parse(source))
+    return list(dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)))
+
+
+def run_cases(job: Mapping[str, Any]) -> None:
+    """Runs the whole program once a case, on a standard input, and compares its standard output.
+
+    Raises:
+        _FailedTestError: at the first case that fails.
+    """
+    for number, (given, expected) in enumerate(job["cases"], start=1):
+        status, output = _run_program(job["code"], given, job["limits"])
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpid() == 1:
+                os.kill(-1, signal.SIGKILL)  # what the program left running must not meet the next case
+        if output is None:
+            raise _FailedTestError(f"case {number}: more than {int(job['limits']['output'])} bytes of output")
+        if status != 0:
+            raise _FailedTestError(f"case {number}: the program failed (status {status})")
+        if not same_output(output, expected):
+            raise _FailedTestError(f"case {number}: wrong output {output[:80]!r}, expected {expected[:80]!r}")
+
+
+def _run_program(source: str, given: str, bounds: Mapping[str, float]) -> tuple[int, str | None]:
+    """Exit status and output (None if there is too much) of one run, in a process whose memory holds nothing of this."""
+    text, code = os.pipe()
+    stdin, feed = os.pipe()
+    drain, stdout = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.set_inheritable(text, True)
+            candidate.confine(bounds, stdin, stdout)
+            start = f"import sys; sys.path.append({_ROOT!r}); from masa.grading.isolated import candidate; "
+            start += f"candidate.run_program({text})"
+            os.execv(sys.executable, [sys.executable, "-I", "-S", "-B", "-c", start])
+        finally:
+            os._exit(1)
+    for descriptor in (text, stdin, stdout):
+        os.close(descriptor)
+    waiting = {code: source.encode("utf-8", "replace"), feed: given.encode("utf-8", "replace")}
+    for descriptor in waiting:
+        os.set_blocking(descriptor, False)
+    output = bytearray()
+    while len(output) <= bounds["output"]:
+        readable, writable, _ = select.select([drain], list(waiting), [])
+        for descriptor in writable:
+            try:
+                waiting[descriptor] = waiting[descriptor][os.write(descriptor, waiting[descriptor][:65536]) :]
+            except BrokenPipeError:
+                waiting[descriptor] = b""
+            if not waiting[descriptor]:
+                os.close(descriptor)
+                del waiting[descriptor]
+        if readable:
+            part = os.read(drain, 65536)
+            if not part:
+                break
+            output += part
+    for descriptor in (*waiting, drain):
+        os.close(descriptor)
+    if len(output) > bounds["output"]:
+        os.kill(child, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status, output.decode("utf-8", "replace") if len(output) <= bounds["output"] else None
+
+
+def same_output(output: str, expected: str) -> bool:
+    """Whether two outputs hold the same words in the same lines; numbers compare by value."""
+    mine, theirs = ([line.split() for line in text.strip().split("\n")] for text in (output, expected))
+    if mine == theirs:
+        return True
+    return len(mine) == len(theirs) and all(
+        len(my_words) == len(their_words) and all(map(_same_word, my_words, their_words))
+        for my_words, their_words in zip(mine, theirs, strict=True)
+    )
+
+
+def _same_word(mine: str, theirs: str) -> bool:
+    if mine == theirs:
+        return True
+    if len(mine) > 100 or len(theirs) > 100:
+        return False
+    from decimal import Decimal, InvalidOperation
+
+    try:
+        return Decimal(mine) == Decimal(theirs)
+    except InvalidOperation:
+        return False
+
+
+def _watch_memory(limit: float, verdict: _Verdict) -> None:
+    """Ends everything once all processes together hold more than `limit` bytes."""
+    page, own = os.sysconf("SC_PAGE_SIZE"), str(os.getpid())
+    while True:
+        total = 0
+        for name in os.listdir("/proc"):  # noqa: PTH208
+            if name.isdigit() and name != own:
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    with open(f"/proc/{name}/statm", "rb") as file:  # noqa: PTH123 - many times a second
+                        total += int(file.read().split()[1]) * page
+        if total > limit:
+            verdict.give(False, f"memory limit of {int(limit) >> 20} MiB")
+        time.sleep(_POLL)
+
+
+def _why(error: BaseException, tests: str) -> str:
+    if isinstance(error, _FailedTestError):
+        return str(error)
+    line = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "tests":
+            lines = tests.split("\n")
+            line = lines[trace.tb_lineno - 1].strip()[:160] if trace.tb_lineno <= len(lines) else ""
+        trace = trace.tb_next
+    notes = getattr(error, "__notes__", None)
+    what = "a test failed" if isinstance(error, AssertionError) and not notes else ""
+    what = what or (notes[0] if notes else f"a test raised {type(error).__name__}: {str(error)[:200]}")
+    return f"{what} ({line})" if line else what
+
+
+def main(*, contained: bool) -> None:
+    """Reads one job from standard input and writes one verdict to standard output.
+
+    Args:
+        contained: whether this is the first process of a sandbox, as it should be.
+    """
+    verdict = _Verdict()
+    if contained:
+        limits.become_nobody()
+    program = _Program()
+    job = json.loads(sys.stdin.buffer.read())
+    seconds, memory = job["limits"]["seconds"], job["limits"]["memory"]
+    signal.signal(signal.SIGALRM, lambda *_: verdict.interrupt(f"time limit of {seconds:g} s"))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    limits.limit_memory(memory + _OWN_MEMORY)
+    if contained:
+        threading.Thread(target=_watch_memory, args=(memory, verdict), daemon=True).start()
+    try:
+        if job["cases"]:
+            os.kill(program.process, signal.SIGKILL)
+            run_cases(job)
+        else:
+            run_functions(job, program)
+    except BaseException as error:
+        verdict.give(False, _why(error, job["tests"]))
+    verdict.give(True, "passed every test")
