@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import json
 import re
 import warnings
@@ -37,7 +38,7 @@ class CodeTests:
     entry_point: str = ""
     """The function (or class) that is tested; default: the first name that the tests call."""
     prefix: str = ""
-    """What the prompt begins the program with: imports, helpers, and the head of the function that a text may go on from."""
+    """What the prompt begins the program with: imports, helpers, and the head of the function that a text may continue."""
     cases: tuple[tuple[str, str], ...] = ()
     """Standard inputs, each with the output that is wanted."""
 
@@ -75,10 +76,8 @@ def make_tests(gold: str | Sequence[Any] | Mapping[str, Any], row: Mapping[str, 
     """
     fields = dict(row or {})
     if isinstance(gold, str) and gold.lstrip().startswith(("{", "[")):
-        try:
+        with contextlib.suppress(ValueError):  # or it is Python
             gold = json.loads(gold)
-        except ValueError:
-            pass  # then it is Python
     if isinstance(gold, Mapping):
         fields |= gold
         gold = gold.get("tests") or gold.get("cases") or ""
@@ -175,7 +174,9 @@ def _whole(code: str, entry_point: str, prefix: str) -> str | None:
 
 
 def _defines(code: str, name: str) -> bool:
-    return re.search(rf"^(?:async\s+def|def|class)\s+{re.escape(name)}\b|^{re.escape(name)}\s*=", code, re.M) is not None
+    return (
+        re.search(rf"^(?:async\s+def|def|class)\s+{re.escape(name)}\b|^{re.escape(name)}\s*=", code, re.M) is not None
+    )
 
 
 def _parsed(source: str) -> ast.Module | None:

@@ -1,16 +1,17 @@
 """Foreign Python code, run where it can do no harm: bubblewrap around `masa.grading.isolated`.
 
-What it protects from. Code runs with no network, in process, user, IPC and mount namespaces of its own, as an unprivileged
-user, with no capability and no environment; it sees /usr, the interpreter and its own empty /tmp, all but the latter
-read-only, and no home folder. Time, memory (of each process, and of all together by a watch every 50 ms), processes,
-open files, file size, /tmp and output are limited. When the first process ends, at the latest at the time limit, the kernel
-ends all the others. On x86_64 and aarch64 the kernel also refuses system calls that solutions do not need. Tests run in another
-process than the program that they test (see `masa.grading.isolated.tester`), so that a program cannot declare itself right.
+What it protects from. Code runs with no network, in process, user, IPC and mount namespaces of its own, as an
+unprivileged user, with no capability and no environment; it sees /usr, the interpreter and its own empty /tmp, all but
+the latter read-only, and no home folder. Time, memory (of each process, and of all together by a watch every 50 ms),
+processes, open files, file size, /tmp and output are limited. When the first process ends, at the latest at the time
+limit, the kernel ends all the others. On x86_64 and aarch64 the kernel also refuses system calls that solutions do not
+need. Tests run in another process than the program that they test (see `masa.grading.isolated.tester`), so that a
+program cannot declare itself right.
 
-What it does not protect from. Faults of the kernel, of bubblewrap and of the processor (side channels): who grades truly
-hostile code puts a virtual machine around it. Reading what everyone may read under /usr and in the interpreter's folder.
-Using a processor core, and up to the memory limit, until the time limit. A program that guesses what the tests want
-from the arguments they pass. Tests that are wrong, or that trust a helper which the program defines.
+What it does not protect from. Faults of the kernel, of bubblewrap and of the processor (side channels): who grades
+truly hostile code puts a virtual machine around it. Reading what everyone may read under /usr and in the interpreter's
+folder. Using a processor core, and up to the memory limit, until the time limit. A program that guesses what the tests
+want from the arguments they pass. Tests that are wrong, or that trust a helper which the program defines.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import json
 import os
 import platform
 import re
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,13 @@ def isolation_fault() -> str | None:
     return _fault()
 
 
+def check_isolation(settings: CodeSettings) -> None:
+    """Raises a UserError, with what to install, where code may not run."""
+    fault = isolation_fault()
+    if fault is not None and not settings.allow_unsafe:
+        raise UserError(f"code cannot be run isolated: {fault}; {_REMEDY}")
+
+
 @functools.cache
 def _fault() -> str | None:
     if sys.platform != "linux":
@@ -102,15 +110,13 @@ def _fault() -> str | None:
 @contextmanager
 def _command(settings: CodeSettings) -> Iterator[tuple[Sequence[str], str | None]]:
     """What to run, and in which folder."""
-    fault = isolation_fault()
-    if fault is None:
+    check_isolation(settings)
+    if isolation_fault() is None:
         yield _isolated(settings.file_mb * 4), None
-    elif settings.allow_unsafe:
+    else:
         root = str(Path(__file__).parents[2])
         with tempfile.TemporaryDirectory(prefix="masa-code-") as folder:
             yield _python(root, contained=False), folder
-    else:
-        raise UserError(f"code cannot be run isolated: {fault}; {_REMEDY}")
 
 
 def _python(root: str, *, contained: bool) -> list[str]:
@@ -154,7 +160,7 @@ def _isolated(temporary_mb: int) -> list[str]:
 
 
 def _bound(source: str, target: str) -> list[str]:
-    """A folder, read-only; the folders above it are made for all to enter, where bubblewrap's own are for their owner."""
+    """A folder, read-only; those above it are made for all to enter, where bubblewrap makes them for their owner."""
     above = [["--perms", "0755", "--dir", str(folder)] for folder in reversed(Path(target).parents[:-1])]
     return [*(word for words in above for word in words), "--ro-bind", source, target]
 

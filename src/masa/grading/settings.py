@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -25,14 +26,14 @@ class MathSettings:
     ordered_lists: bool = False
     """Whether `1, 2` differs from `2, 1`. Tuples `(1, 2)` are always ordered, sets `{1, 2}` never."""
     unit: str = ""
-    """The gold answer's unit. It may follow the answer or not; a power of ten in it (`10^{-3} J`) may be multiplied in."""
+    """The gold answer's unit. It may follow the answer or not; a power of ten in it (`10^{-3} J`) may be worked in."""
     pattern: str = ""
     """The task's own answer form, a regular expression with one group whose last match counts; a box comes first."""
 
     def __post_init__(self) -> None:
         for name in ("relative_tolerance", "absolute_tolerance"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"grader setting {name} must be at least 0, got {getattr(self, name)!r}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"grader setting {name} must be at least 0 and finite, got {getattr(self, name)!r}")
         if self.pattern:
             try:
                 groups = re.compile(self.pattern).groups

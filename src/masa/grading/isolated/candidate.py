@@ -143,7 +143,7 @@ def serve_functions(channel: Channel) -> None:
 
 def run_program(reader: int) -> None:
     """Takes a program from a pipe and runs it as a script."""
-    with open(reader, encoding="utf-8") as pipe:  # noqa: PTH123 - a descriptor
+    with open(reader, encoding="utf-8") as pipe:
         source = pipe.read()
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module

@@ -41,7 +41,7 @@ class _Verdict:
         self._lock = threading.Lock()
 
     def interrupt(self, reason: str) -> None:
-        """Ends with a failure, unless the end has begun: for signal handlers, which must not wait for their own thread."""
+        """Ends with a failure, unless the end has begun: a signal handler must not wait for its own thread."""
         if not self._lock.locked():
             self.give(False, reason)
 
@@ -239,7 +239,9 @@ def run_functions(job: Mapping[str, Any], program: _Program) -> None:
 def _free_names(source: str) -> list[str]:
     """Names that a text reads; what it defines itself under such a name takes the place of the program's."""
     nodes = ast.walk(ast.parse(source))
-    return list(dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)))
+    return list(
+        dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+    )
 
 
 def run_cases(job: Mapping[str, Any]) -> None:
@@ -262,7 +264,7 @@ def run_cases(job: Mapping[str, Any]) -> None:
 
 
 def _run_program(source: str, given: str, bounds: Mapping[str, float]) -> tuple[int, str | None]:
-    """Exit status and output (None if there is too much) of one run, in a process whose memory holds nothing of this."""
+    """Exit status and output (None if there is too much) of one run; its memory holds nothing of this process."""
     text, code = os.pipe()
     stdin, feed = os.pipe()
     drain, stdout = os.pipe()
@@ -336,9 +338,11 @@ def _watch_memory(limit: float, verdict: _Verdict) -> None:
         total = 0
         for name in os.listdir("/proc"):  # noqa: PTH208
             if name.isdigit() and name != own:
-                with contextlib.suppress(OSError, ValueError, IndexError):
-                    with open(f"/proc/{name}/statm", "rb") as file:  # noqa: PTH123 - many times a second
-                        total += int(file.read().split()[1]) * page
+                with (
+                    contextlib.suppress(OSError, ValueError, IndexError),
+                    open(f"/proc/{name}/statm", "rb") as file,  # noqa: PTH123 - many times a second
+                ):
+                    total += int(file.read().split()[1]) * page
         if total > limit:
             verdict.give(False, f"memory limit of {int(limit) >> 20} MiB")
         time.sleep(_POLL)

@@ -1,7 +1,7 @@
 """Values as plain data: what a program under test and its tests may say to each other.
 
-Only built-in values of a closed list survive the way, rebuilt from JSON on arrival. An object with an `__eq__` of its own
-cannot arrive as such: it stays where it is and is named by a number.
+Only built-in values of a closed list survive the way, rebuilt from JSON on arrival. An object with an `__eq__` of its
+own cannot arrive as such: it stays where it is and is named by a number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ MAX_FRAME = 64 * 2**20
 """Bytes of one message; what is longer ends the test."""
 OBJECT, CALLBACK = "h", "n"
 _SAFE_INTEGER = 2**53
-
 
 
 class ClosedError(Exception):
@@ -82,7 +81,7 @@ class Channel:
 
 
 def encode(value: Any, handle: Callable[[Any], dict[str, int]]) -> Any:
-    """A value for JSON. Subclasses of built-in types go as their base; anything else by the number that `handle` gives."""
+    """A value for JSON. Subclasses of built-in types go as their base; the rest by the number that `handle` gives."""
     kind = type(value)
     if value is None or kind is bool or kind is str:
         return value
@@ -136,7 +135,7 @@ _BY_NAME: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def decode(data: Any, resolve: Callable[[str, int], Any]) -> Any:
-    """The value again; `resolve` finds what has only a number: an object (`OBJECT`), or a function of the tests' (`CALLBACK`).
+    """The value again; `resolve` finds what has only a number: an object, or a function of the tests' (`CALLBACK`).
 
     Raises:
         ClosedError: for what `encode` never writes.
