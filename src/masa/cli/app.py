@@ -72,6 +72,33 @@ def report(
     typer.echo(write_report(run, output))
 
 
+@app.command()
+def grade(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="JSONL of gold and prediction; - reads standard input.")
+    ],
+    kind: Annotated[str, typer.Option(help="math, choice, literal or code; a row's own field `kind` wins.")] = "math",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Grader setting, for example relative_tolerance=0.05.")
+    ] = None,
+    gold_column: Annotated[str, typer.Option(help="Field of the right answer (or the tests).")] = "gold",
+    prediction_column: Annotated[str, typer.Option(help="Field of the text to grade.")] = "prediction",
+    unsafe_code_execution: Annotated[
+        bool, typer.Option("--unsafe-code-execution", help="Run code even where it cannot be isolated.")
+    ] = False,
+) -> None:
+    """Say of each answer whether it is right, and why: JSON lines with correct, extracted, reason."""
+    from masa.cli.grade import run
+
+    run(
+        source,
+        kind=kind,
+        assignments=set_ or [],
+        columns=(gold_column, prediction_column),
+        allow_unsafe=unsafe_code_execution,
+    )
+
+
 @models_app.command("get")
 def models_get(name: Annotated[str, typer.Argument(help="For example smollm2-135m.")]) -> None:
     """Fetch a named model into the cache, once."""

@@ -22,6 +22,7 @@ _STATEMENT = re.compile(
 )
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*[)\].:]*")
 _LETTER_AND_TEXT = re.compile(r"(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*[:.-]?\s*(\S.*)", re.DOTALL)
+_OTHER_LABEL = re.compile(r"[(\[][A-Z][)\]]|\b[A-Z]\)|\b(?:and|or)\s+[A-Z]\b(?!')")
 _SEVERAL = re.compile(
     r"[(\[]?\b([A-Z])\b[)\]]?\s*(?:,|;|/|&|\+|\band\b|\bor\b|\bund\b)\s*[(\[]?\b([A-Z])\b", re.IGNORECASE
 )
@@ -38,7 +39,7 @@ def grade_choice(text: str, gold: str, settings: ChoiceSettings | None = None) -
     """
     settings = settings or ChoiceSettings()
     options = tuple(bare_option(option, place) for place, option in enumerate(settings.options))
-    right = named_option(gold, options)
+    right = _by_letter(gold, options, {}) or named_option(gold, options)
     if right is None:
         return Grade(correct=False, extracted=None, reason=f"the gold answer {gold[:40]!r} names no option")
     answer = _stated(text, settings)
@@ -88,11 +89,14 @@ def _by_letter(answer: str, options: tuple[str, ...], texts: dict[str, list[str]
     if match is None:
         return None
     letter, rest = match[1] or match[2], match[3]
-    if _SEVERAL.search(text) or _LETTER_AND_TEXT.match(rest) or re.search(r"\b(?:and|or)\s+[(\[][A-Z][)\]]", rest):
-        return None
-    # "B) blue": the text must not be that of another option.
-    others = texts.get(_plain(rest), [letter])
-    return _known(letter, options) if letter in others else None
+    if _known(letter, options) is None or letter in texts.get(_plain(rest), []):
+        return _known(letter, options)
+    # "B) blue, since ...": whatever follows must name no other option, by letter or by text.
+    others = [text for text, letters in texts.items() if letter not in letters and len(text) > 1]
+    own = next((text for text, letters in texts.items() if letter in letters), "")
+    remainder = f" {_plain(rest)} ".replace(own, " ", 1) if own else f" {_plain(rest)} "
+    named = any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", remainder) for text in others)
+    return None if named or _OTHER_LABEL.search(rest) or _SEVERAL.search(text) else letter
 
 
 def _known(letter: str, options: tuple[str, ...]) -> str | None:

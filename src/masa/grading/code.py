@@ -38,7 +38,7 @@ class CodeTests:
     entry_point: str = ""
     """The function (or class) that is tested; default: the first name that the tests call."""
     prefix: str = ""
-    """What the prompt begins the program with: imports, helpers, and the head of the function that a text may continue."""
+    """What the prompt begins the program with: imports, helpers, and the head of the function to continue."""
     cases: tuple[tuple[str, str], ...] = ()
     """Standard inputs, each with the output that is wanted."""
 

@@ -16,6 +16,7 @@ want from the arguments they pass. Tests that are wrong, or that trust a helper 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -27,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,25 +89,17 @@ def check_isolation(settings: CodeSettings) -> None:
 def _fault() -> str | None:
     if sys.platform != "linux":
         return f"isolation works on Linux only, this is {sys.platform}"
-    if shutil.which("bwrap") is None:
+    if _bubblewrap() is None:
         return "bubblewrap (bwrap) is not installed"
     job = {"code": "", "tests": "", "prefix": "", "entry_point": "", "cases": []}
     limits = {"seconds": 20, "memory": 2**30, "file": 2**20, "processes": 16 + _counted_elsewhere(), "output": 1024}
-    process = subprocess.run(
-        _isolated(64),
-        input=json.dumps({**job, "limits": limits}).encode(),
-        capture_output=True,
-        env=_environment(),
-        timeout=60,
-        check=False,
-    )
-    if b'"passed": true' in process.stdout:
+    output = _run(_isolated(64), json.dumps({**job, "limits": limits}).encode("ascii"), 60, None) or b"no answer"
+    if b'"passed": true' in output:
         return None
-    said = (process.stderr or process.stdout).decode("utf-8", "replace").strip().split("\n")[-1]
-    return f"bubblewrap does not work here ({said[:200] or f'status {process.returncode}'})"
+    return f"bubblewrap does not work here ({output.decode('utf-8', 'replace').strip().splitlines()[-1][:200]})"
 
 
-@contextmanager
+@contextlib.contextmanager
 def _command(settings: CodeSettings) -> Iterator[tuple[Sequence[str], str | None]]:
     """What to run, and in which folder."""
     check_isolation(settings)
@@ -122,14 +114,21 @@ def _command(settings: CodeSettings) -> Iterator[tuple[Sequence[str], str | None
 def _python(root: str, *, contained: bool) -> list[str]:
     code = (
         f"import sys; sys.path.append({root!r}); from masa.grading.isolated.tester import main; "
-        f"main(contained={contained})"
+        f"main(contained={contained}, life=int(sys.argv[1]))"
     )
     return [os.path.realpath(sys.executable), "-I", "-S", "-B", "-c", code]
 
 
 def _isolated(temporary_mb: int) -> list[str]:
     root = os.geteuid() == 0
-    command = ["bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    command = [
+        _bubblewrap() or "bwrap",
+        "--unshare-ipc",
+        "--unshare-pid",
+        "--unshare-net",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+    ]
     command += ["--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox"]
     # Root makes the mounts and then changes to nobody inside: a limit on processes does not bind root, and within
     # a user namespace of bwrap's it would still be root.
@@ -151,7 +150,7 @@ def _isolated(temporary_mb: int) -> list[str]:
             command += _bound(prefix, prefix)
     inside = f"{_ROOT}/masa/grading/isolated"
     command += _bound(str(Path(__file__).parent / "isolated"), inside)
-    if "--size" in _bubblewrap_help():
+    if "--size" in _bubblewrap_help(command[0]):
         command += ["--perms", "1777", "--size", str(temporary_mb * 2**20), "--tmpfs", "/tmp"]
     else:  # a /tmp without a limit on its size would be memory without a limit
         command += ["--dir", "/tmp"]
@@ -165,9 +164,13 @@ def _bound(source: str, target: str) -> list[str]:
     return [*(word for words in above for word in words), "--ro-bind", source, target]
 
 
+def _bubblewrap() -> str | None:
+    return shutil.which("bwrap")
+
+
 @functools.cache
-def _bubblewrap_help() -> str:
-    return subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False, timeout=30).stdout
+def _bubblewrap_help(program: str) -> str:
+    return subprocess.run([program, "--help"], capture_output=True, text=True, check=False, timeout=30).stdout
 
 
 def _environment() -> dict[str, str]:
@@ -176,32 +179,54 @@ def _environment() -> dict[str, str]:
 
 def _run(command: Sequence[str], payload: bytes, seconds: float, folder: str | None) -> bytes | None:
     """Standard output of a process that is ended, with all it started, at its time limit (then None)."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=_environment(),
-        cwd=folder,
-        start_new_session=True,
-    )
+    life, ours = os.pipe()  # the process ends when nobody holds our end any more
+    told, tell = os.pipe()
+    os.set_blocking(told, False)
     try:
-        return process.communicate(payload, timeout=seconds)[0]
-    except subprocess.TimeoutExpired:
-        return None
+        process = subprocess.Popen(
+            [*command, str(life)]
+            if folder is not None
+            else [command[0], "--info-fd", str(tell), *command[1:], str(life)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+            cwd=folder,
+            start_new_session=True,
+            pass_fds=(life, tell) if folder is None else (life,),
+        )
+        os.close(tell)
+        os.close(life)
+        try:
+            output, said = process.communicate(payload, timeout=seconds)
+            return output or said
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            information = b""
+            with contextlib.suppress(BlockingIOError):  # where it has not come yet, or will not
+                information = os.read(told, 2**12)
+            _end(process, information)
     finally:
-        _end(process)
+        os.close(ours)
+        os.close(told)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
+def _end(process: subprocess.Popen[bytes], information: bytes) -> None:
+    """Ends a process, its group, and the first process of its sandbox, and waits."""
+    if process.poll() is None:
+        # bwrap could not end what has become another user's.
+        inside = re.search(rb'"child-pid": *(\d+)', information)
+        if inside is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(inside[1]), signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        process.kill()
     process.wait()
-    for stream in (process.stdin, process.stdout):
+    for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
-            stream.close()
+            with contextlib.suppress(OSError):
+                stream.close()
 
 
 def _counted_elsewhere() -> int:

@@ -63,11 +63,13 @@ def read_file(path: Path) -> Iterator[PlacedRow]:
     """
     name = path.name.casefold()
     if name.endswith(_LINES):
-        return _json_lines(path, _read_bytes(path))
+        return read_json_lines(_read_bytes(path), str(path))
     if name.endswith(".json"):
         data = _read_bytes(path)
         return (
-            _json_list(path, data) if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") else _json_lines(path, data)
+            _json_list(path, data)
+            if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+            else read_json_lines(data, str(path))
         )
     if name.endswith(".parquet"):
         return _parquet(path)
@@ -89,11 +91,12 @@ def _read_bytes(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error})") from None
 
 
-def _json_lines(path: Path, data: bytes) -> Iterator[PlacedRow]:
+def read_json_lines(data: bytes, name: str) -> Iterator[PlacedRow]:
+    """Rows of JSONL that is in memory; `name` is where it came from."""
     # By "\n" alone: str.splitlines would also cut at U+2028, which stands inside some texts.
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
-            yield f"{path}, line {number}", _json_object(line)
+            yield f"{name}, line {number}", _json_object(line)
 
 
 def _json_object(line: bytes) -> Row | str:

@@ -69,14 +69,19 @@ def limit(limits: Mapping[str, float]) -> None:
         limits: `seconds` of processor time, `memory` and `file` in bytes, `processes` of the user.
     """
     limit_memory(limits["memory"])
+    limit_time(limits["seconds"])
     for what, value in (
-        (resource.RLIMIT_CPU, int(limits["seconds"]) + 1),
         (resource.RLIMIT_FSIZE, int(limits["file"])),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NPROC, int(limits["processes"])),
     ):
         _lower(what, value)
+
+
+def limit_time(seconds: float) -> None:
+    """Seconds of processor time, after which the kernel ends this process."""
+    _lower(resource.RLIMIT_CPU, int(seconds) + 1)
 
 
 def limit_memory(size: float) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _POLL = 0.05
 """Seconds between looks at the memory in use."""
 _ROOT = os.path.abspath(f"{__file__}/../../../..")  # noqa: PTH100 - pathlib takes long to load
+_OWN_SECONDS = 5
 _OWN_MEMORY = 2**29
 """Bytes that the tests may use beyond the program's limit."""
 
@@ -331,10 +332,12 @@ def _same_word(mine: str, theirs: str) -> bool:
         return False
 
 
-def _watch_memory(limit: float, verdict: _Verdict) -> None:
-    """Ends everything once all processes together hold more than `limit` bytes."""
+def _watch(life: int, limit: float, verdict: _Verdict) -> None:
+    """Ends everything once whoever asked is gone, or all processes together hold more than `limit` bytes."""
     page, own = os.sysconf("SC_PAGE_SIZE"), str(os.getpid())
     while True:
+        if select.select([life], [], [], _POLL)[0]:
+            os._exit(1)
         total = 0
         for name in os.listdir("/proc"):  # noqa: PTH208
             if name.isdigit() and name != own:
@@ -345,7 +348,6 @@ def _watch_memory(limit: float, verdict: _Verdict) -> None:
                     total += int(file.read().split()[1]) * page
         if total > limit:
             verdict.give(False, f"memory limit of {int(limit) >> 20} MiB")
-        time.sleep(_POLL)
 
 
 def _why(error: BaseException, tests: str) -> str:
@@ -364,23 +366,27 @@ def _why(error: BaseException, tests: str) -> str:
     return f"{what} ({line})" if line else what
 
 
-def main(*, contained: bool) -> None:
+def main(*, contained: bool, life: int) -> None:
     """Reads one job from standard input and writes one verdict to standard output.
 
     Args:
         contained: whether this is the first process of a sandbox, as it should be.
+        life: descriptor of a pipe that ends when whoever asked is gone.
     """
     verdict = _Verdict()
     if contained:
         limits.become_nobody()
+    os.set_inheritable(life, False)
     program = _Program()
     job = json.loads(sys.stdin.buffer.read())
     seconds, memory = job["limits"]["seconds"], job["limits"]["memory"]
     signal.signal(signal.SIGALRM, lambda *_: verdict.interrupt(f"time limit of {seconds:g} s"))
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    # The last resort where a test hangs in C: no signal that is not forced reaches the first process of a namespace.
+    limits.limit_time(seconds + _OWN_SECONDS)
     limits.limit_memory(memory + _OWN_MEMORY)
-    if contained:
-        threading.Thread(target=_watch_memory, args=(memory, verdict), daemon=True).start()
+    watched = memory if contained else float("inf")
+    threading.Thread(target=_watch, args=(life, watched, verdict), daemon=True).start()
     try:
         if job["cases"]:
             os.kill(program.process, signal.SIGKILL)
