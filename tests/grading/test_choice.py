@@ -89,7 +89,8 @@ def test_seven_options_with_their_own_labels() -> None:
 
 
 def test_options_that_are_letters_or_alike() -> None:
-    assert not verdict(r"\boxed{A}", "A", ("B", "A"))  # the letter A, or the text A: it names both
+    assert verdict(r"\boxed{A}", "A", ("B", "A"))  # the letter asked for, not the text of the second option
+    assert not verdict(r"\boxed{A}", "B", ("B", "A"))
     assert verdict(r"\boxed{A) B}", "A", ("B", "A"))
     assert not verdict(r"\boxed{same}", "A", ("same", "same"))
     assert verdict(r"\boxed{A}", "A", ("same", "same"))

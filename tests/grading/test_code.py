@@ -77,7 +77,7 @@ def test_tests_that_are_none(gold: Any) -> None:
         ("def f(x, g):\n    return [g(i) for i in x]", "assert f([1, 2], lambda i: i + 1) == [2, 3]", True),
         ("def f(x):\n    return math.sqrt(x)", "assert math.isclose(f(4), 2)", False),
         ("import math\ndef f(x):\n    return math.sqrt(x)", "assert math.isclose(f(4), 2)", True),
-        ("def f(x):\n    import sys\n    print('noise')\n    sys.stderr.write('noise')\n    return x", "assert f(1) == 1", True),
+        ("def f(x):\n    import sys\n    print(1)\n    sys.stderr.write('b')\n    return x", "assert f(1) == 1", True),
         ("if __name__ == '__main__':\n    1 / 0\ndef f(x):\n    return x", "assert f(1) == 1", True),
     ],
 )  # fmt: skip

@@ -137,7 +137,8 @@ def test_arguments_are_checked(values: dict) -> None:
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     """Even one that hangs in C: an alarm that needs no Python code ends it."""
     code = (
-        "import sys; from masa.grading.pool import GradingPool, MathJob; from masa.grading.settings import MathSettings\n"
+        "from masa.grading.pool import GradingPool, MathJob\n"
+        "from masa.grading.settings import MathSettings\n"
         "import threading, time\n"
         "pool = GradingPool(2, seconds=1.0, job='pool_jobs:act')\n"
         "jobs = [MathJob(text, (text,), True, MathSettings()) for text in 'abcdefgh']\n"

@@ -35,12 +35,13 @@ ATTACKS = {
     "many open files": "def f(x):\n    files = [open('/dev/null') for _ in range(1000)]\n    return x + 1",
     "memory bomb": "def f(x):\n    hoard = []\n    while len(hoard) < 1000:\n        hoard.append(bytearray(10**7))\n"
     "    return x + 1",
-    "memory bomb in several processes": "import os, time\ndef f(x):\n    for _ in range(8):\n        if not os.fork():\n"
+    "memory bomb in several processes": "import os, time\ndef f(x):\n    for _ in range(8):\n"
+    "        if not os.fork():\n"
     "            hoard = bytearray(b'x' * 10**8)\n            time.sleep(60)\n    time.sleep(1)\n    return x + 1",
     "memory in a file that is none": "import os\ndef f(x):\n    os.memfd_create('x')\n    return x + 1",
     "shared memory": "def f(x):\n    open('/dev/shm/x', 'w')\n    return x + 1",
     "home folder": f"def f(x):\n    open({str(Path(__file__).resolve())!r})\n    return x + 1",
-    "listing of home folders": "import os\ndef f(x):\n    found = [os.listdir(p) for p in ('/home', '/work', '/etc/ssh')]\n"
+    "listing of home folders": "import os\ndef f(x):\n    found = [os.listdir(p) for p in ('/home', '/etc/ssh')]\n"
     "    return x + 1",
     "password file": "def f(x):\n    open('/etc/passwd')\n    return x + 1",
     "environment": "import os\ndef f(x):\n    return x + 1 if 'MASA_TEST_SECRET' in os.environ else 0",
@@ -56,7 +57,8 @@ ATTACKS = {
     "write to the system": "def f(x):\n    open('/usr/x', 'w')\n    return x + 1",
     "write to the root": "def f(x):\n    open('/x', 'w')\n    return x + 1",
     "write to the interpreter": "import os\ndef f(x):\n    open(os.__file__, 'a')\n    return x + 1",
-    "write to the tester": "import masa.grading.isolated.tester as t\ndef f(x):\n    open(t.__file__, 'a')\n    return x + 1",
+    "write to the tester": "from masa.grading.isolated import tester\ndef f(x):\n    open(tester.__file__, 'a')\n"
+    "    return x + 1",
     "kill the parent": "import os\ndef f(x):\n    os.kill(os.getppid(), 9)\n    os.kill(-1, 9)\n    os._exit(0)",
     "new namespaces": "import ctypes\ndef f(x):\n    return x + 1 + ctypes.CDLL(None).unshare(0x10000000)",
     "become root": "import os\ndef f(x):\n    os.setuid(0)\n    return x + 1",
@@ -77,7 +79,8 @@ ATTACKS = {
     '        os.write(n, b\'{"passed": true, "reason": "passed every test"}\\n\')\n    except OSError:\n        pass\n'
     "os._exit(0)",
     "fake messages": "import os, struct\nm = b'{\"value\": 2}'\nfor n in range(20):\n    try:\n"
-    "        os.write(n, (struct.pack('>I', len(m)) + m) * 9)\n    except OSError:\n        pass\ndef f(x):\n    return 0",
+    "        os.write(n, (struct.pack('>I', len(m)) + m) * 9)\n    except OSError:\n        pass\n"
+    "def f(x):\n    return 0",
     "garbage messages": "import os\nfor n in range(20):\n    try:\n        os.write(n, b'\\xff' * 99)\n"
     "    except OSError:\n        pass\ndef f(x):\n    return 0",
     "deep message": "import os, struct\nm = b'[' * 200000\nfor n in range(20):\n    try:\n"
@@ -92,7 +95,8 @@ ATTACKS = {
     "huge number": "def f(x):\n    return 10**1000000",
     "daemon": "import os, time\nif not os.fork():\n    os.setsid()\n    if not os.fork():\n        time.sleep(1000)\n"
     "    os._exit(0)\ndef f(x):\n    return 0",
-    "what the tests want, in memory": "import gc\ndef f(x):\n    texts = [o for o in gc.get_objects() if isinstance(o, dict)]\n"
+    "what the tests want, in memory": "import gc\ndef f(x):\n"
+    "    texts = [o for o in gc.get_objects() if isinstance(o, dict)]\n"
     "    return x + 1 if any('assert ' + 'f(1)' in repr(o)[:10000] for o in texts) else 0",
     "what the tests want, on standard input": "import sys\ndef f(x):\n    return x + 1 if sys.stdin.read() else 0",
 }
@@ -147,7 +151,8 @@ def test_tests_that_never_end_are_ended() -> None:
 def test_a_sandbox_ends_with_its_parent() -> None:
     code = (
         "from masa.grading.code import *\n"
-        "grade_code('import time\\ndef f(x):\\n    time.sleep(100)', CodeTests('f(1)', 'f'), CodeSettings(seconds=60))\n"
+        "text = 'import time\\ndef f(x):\\n    time.sleep(100)'\n"
+        "grade_code(text, CodeTests('f(1)', 'f'), CodeSettings(seconds=60))\n"
     )
     root = str(Path(__file__).parents[2] / "src")
     parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root})

@@ -1,4 +1,4 @@
-"""204 cases of ten libraries, which do not all agree: where we depart from them, and from Math-Verify alone, and why."""
+"""204 cases of ten libraries, which do not all agree: where we depart from them and from Math-Verify, and why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEPARTURES = {
     "math-verify_136": "prose that ends without a box or statement states no answer",
     "math-verify_151": "the stated answer is the sentence 'Jane started growing Sphere 3 hours ago', not 3",
     "math-verify_167": "the last box holds 255, an intermediate result: a box outranks a sentence",
-    "math-verify_182": "x in [-2, 7] and -2 <= x <= 7 say the same (the library's test is about an option that forbids it)",
+    "math-verify_182": "x in [-2, 7] and -2 <= x <= 7 say the same (its test is about an option that forbids it)",
     "math-verify_211": "the gold is an unclosed box, and the names W(n) and W(x) differ",
     "math-verify_256": "1 + 1/e is not 1 - 1/e",
     "hendrycks_8": "4, .1, 2 and 0.1, 4, 2 are the same values in no order; strings differ (ordered_lists would tell)",

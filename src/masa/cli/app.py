@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from masa.cli.data import app as data_app
 from masa.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ models_app = typer.Typer(help="Models by name.", no_args_is_help=True)
 tiny_app = typer.Typer(help="The bundled model.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(tiny_app, name="tiny")
+app.add_typer(data_app, name="data")
 
 
 @app.command()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -120,6 +119,10 @@ def case_of(text: str, gold: Gold, kind: str, fields: Mapping[str, Any], *, wher
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: field 'grader_settings' must be a mapping, got {type(values).__name__}")
     values = {name: value for name, value in values.items() if value is not None}  # Arrow fills rows up with None
+    if "allow_unsafe" in values:  # a data set must not be able to ask for that
+        raise UserError(
+            f"{where}: allow_unsafe is no setting for data: give --unsafe-code-execution, or say so in code"
+        )
     options = _decoded(fields.get("choices"))
     if kind == "choice" and options:
         values = {"options": options, **values}
@@ -198,6 +201,7 @@ def _best(grades: Any) -> Grade:
 
 def _grade_code(cases: Sequence[GradingCase]) -> list[Grade]:
     from masa.grading.code import grade_code, make_tests
+    from masa.grading.pool import processors
     from masa.grading.sandbox import check_isolation
 
     jobs = []
@@ -207,7 +211,7 @@ def _grade_code(cases: Sequence[GradingCase]) -> list[Grade]:
         jobs.append((case.text, make_tests(case.gold, case.fields), settings))
     if len(jobs) == 1:
         return [grade_code(*jobs[0])]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(processors()) as threads:
         return list(threads.map(lambda job: grade_code(*job), jobs))
 
 

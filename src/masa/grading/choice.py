@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from masa.grading.answers import after_thinking, extract_final_answer, last_boxed
+from masa.grading.answers import after_thinking, extract_final_answer
 from masa.grading.settings import ChoiceSettings
 from masa.records import Grade
 
@@ -42,7 +42,7 @@ def grade_choice(text: str, gold: str, settings: ChoiceSettings | None = None) -
     right = _by_letter(gold, options, {}) or named_option(gold, options)
     if right is None:
         return Grade(correct=False, extracted=None, reason=f"the gold answer {gold[:40]!r} names no option")
-    answer = _stated(text, settings)
+    answer = _stated(text)
     if answer is None:
         answer = text.strip()
         # A text that is nothing but an option's letter or text states it.
@@ -72,10 +72,9 @@ def named_option(answer: str, options: tuple[str, ...] = ()) -> str | None:
         texts.setdefault(_plain(option), []).append(letter)
     whole = _plain(answer)
     by_text = texts.get(whole, [])
-    # An option may be a single letter itself ("A" as the third option): then text and letter must agree.
+    # An option's text may be a letter itself (carbon, C): prompts ask for the letter of the option, so that wins.
     by_letter = _by_letter(answer, options, texts)
-    found = {*by_text, *([by_letter] if by_letter else [])}
-    return found.pop() if len(found) == 1 else None
+    return by_letter or (by_text[0] if len(by_text) == 1 else None)
 
 
 def _by_letter(answer: str, options: tuple[str, ...], texts: dict[str, list[str]]) -> str | None:
@@ -103,13 +102,7 @@ def _known(letter: str, options: tuple[str, ...]) -> str | None:
     return letter if not options or LETTERS.index(letter) < len(options) else None
 
 
-def _stated(text: str, settings: ChoiceSettings) -> str | None:
-    if settings.pattern:
-        after = after_thinking(text)
-        boxed = last_boxed(after)
-        matches = re.findall(settings.pattern, after) if boxed is None else [boxed]
-        if matches and matches[-1].strip():
-            return str(matches[-1]).strip()
+def _stated(text: str) -> str | None:
     stated = extract_final_answer(text)
     if stated is None:
         statements = _STATEMENT.findall(after_thinking(text))

@@ -18,7 +18,7 @@ from masa.grading.sandbox import run_job
 from masa.grading.settings import CodeSettings
 from masa.records import Grade
 
-MAX_LENGTH = 200_000
+MAX_LENGTH = 60_000
 """Characters of a program that is still run."""
 
 _FENCE = re.compile(r"^[ \t]*(?P<fence>```+|~~~+)[ \t]*(?P<language>[\w+.-]*)[^\n]*$", re.MULTILINE)

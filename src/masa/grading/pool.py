@@ -27,6 +27,8 @@ from masa.grading.worker import FAULT, READY
 from masa.records import Grade
 
 MAX_CHUNK = 32
+MAX_STARTS = 3
+"""So often in a row may a process die while it loads its libraries."""
 START_SECONDS = 120.0
 """A process that loads its libraries for longer than this is taken for broken."""
 
@@ -62,7 +64,7 @@ class GradingPool:
             raise ValueError(f"the time limit must be positive, got {seconds}")
         self.seconds = seconds
         self._command = _command(seconds, job)
-        self._idle = [_Worker(self._command) for _ in range(workers or len(os.sched_getaffinity(0)))]
+        self._idle = [_Worker(self._command) for _ in range(workers or processors())]
         self._all = tuple(self._idle)
         self._free = threading.Condition()
         self._owner = os.getpid()
@@ -128,6 +130,7 @@ class _Worker:
         self.chunk: deque[int] = deque()
         """Places of the answers that it has not answered, the current one first."""
         self.ready = False
+        self.failed_starts = 0
         self.deadline = 0.0
         self._unread = b""
 
@@ -265,6 +268,7 @@ class _Run:
                     raise RuntimeError(f"a grading process cannot start: {said[1]}")
                 assert said[0] == READY
                 worker.ready = True
+                worker.failed_starts = 0
             elif worker.chunk:
                 correct, extracted, reason = said
                 self._settle(worker.chunk.popleft(), Grade(bool(correct), extracted, str(reason)))
@@ -277,8 +281,10 @@ class _Run:
         self._forget(worker)
         was_ready, rest = worker.ready, list(worker.chunk)
         code = worker.kill()
-        if not was_ready and why is None:
-            raise RuntimeError(f"a grading process ended while it loaded its libraries (status {code})")
+        if not was_ready:
+            worker.failed_starts += 1
+            if worker.failed_starts == MAX_STARTS:
+                raise RuntimeError(f"a grading process ended while it loaded its libraries (status {code})")
         if rest and (why is not None or rest[0] in self._retried):
             current = rest.pop(0)
             reason = why or "the comparison ended its process"
@@ -297,6 +303,11 @@ class _Run:
         for key in list(self._selector.get_map().values()):
             if key.data is worker:
                 self._selector.unregister(key.fileobj)
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _command(seconds: float, job: str) -> list[str]:

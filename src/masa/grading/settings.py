@@ -49,8 +49,6 @@ class ChoiceSettings:
 
     options: tuple[str, ...] = ()
     """Their texts, A first; a label of their own (`A) True`) is dropped. Without them only letters are understood."""
-    pattern: str = ""
-    """As for mathematics."""
 
 
 @dataclass(frozen=True, slots=True)
