@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: train test test-slow lint types clean bubblewrap bench-rollout bench-step
+.PHONY: train test test-slow lint types clean bubblewrap bench-rollout bench-step bench-grading
 
 train: $(READY) ## Train the bundled model; prints the path of its report
 	$(BIN)/masa train $(ARGS)
@@ -32,6 +32,9 @@ bench-rollout: $(READY) ## The engine against generate, continuous batching, vLL
 
 bench-step: $(READY) ## A whole training step against TRL's GRPOTrainer; ARGS="--case smollm2 --bf16"
 	$(BIN)/python benchmarks/step.py $(ARGS)
+
+bench-grading: $(READY) ## Answers graded a second, against Math-Verify alone
+	$(BIN)/python benchmarks/grading.py $(ARGS)
 
 bubblewrap: ## What grading of code needs, installed where that may be done; tests that need it skip without it
 	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
