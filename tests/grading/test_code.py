@@ -118,6 +118,15 @@ def test_standard_input_and_output(code: str, correct: bool) -> None:
 
 
 @isolated
+def test_verdicts_do_not_depend_on_a_hash_seed() -> None:
+    code = "def f():\n    return list({'alpha', 'beta', 'gamma', 'delta', 'epsilon'})\n"
+    first = [grade(code, f"assert f()[0] == {word!r}", "code").correct for word in ("alpha", "beta", "gamma", "delta")]
+    assert first == [
+        grade(code, f"assert f()[0] == {w!r}", "code").correct for w in ("alpha", "beta", "gamma", "delta")
+    ]
+
+
+@isolated
 def test_a_problem_brings_its_tests_in_columns() -> None:
     extra = {"tests": '["assert add(1, 2) == 3"]', "grader_settings": {"seconds": 5, "memory_mb": None}}
     problem = Problem(0, "Add.", "unused", "code", extra=extra)

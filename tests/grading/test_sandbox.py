@@ -86,6 +86,9 @@ ATTACKS = {
     "deep message": "import os, struct\nm = b'[' * 200000\nfor n in range(20):\n    try:\n"
     "        os.write(n, struct.pack('>I', len(m)) + m)\n    except OSError:\n        pass\ndef f(x):\n    return 0",
     "sleep": "import time\ndef f(x):\n    time.sleep(1000)\n    return x + 1",
+    "descriptors that were left open": "import os\ndef f(x):\n"
+    "    seen = [n for n in os.listdir('/proc/self/fd') if int(n) > 7]\n"
+    "    return x + 1 if len(seen) > 1 else 0",
     "ignore signals": "import signal\nfor n in range(1, 65):\n    try:\n        signal.signal(n, signal.SIG_IGN)\n"
     "    except (OSError, ValueError):\n        pass\ndef f(x):\n    while True:\n        pass",
     "recursion": "def f(x):\n    return f(x)",

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from masa.errors import UserError
+from masa.grading.isolated.candidate import FLAGS
 from masa.grading.settings import CodeSettings
 
 _GRACE = 3.0
@@ -116,7 +117,7 @@ def _python(root: str, *, contained: bool) -> list[str]:
         f"import sys; sys.path.append({root!r}); from masa.grading.isolated.tester import main; "
         f"main(contained={contained}, life=int(sys.argv[1]))"
     )
-    return [os.path.realpath(sys.executable), "-I", "-S", "-B", "-c", code]
+    return [os.path.realpath(sys.executable), *FLAGS, "-c", code]
 
 
 def _isolated(temporary_mb: int) -> list[str]:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+FLAGS = ("-P", "-s", "-S", "-B")
+"""Of the interpreter: no path but the standard library's. The environment is ours, its hash seed too."""
+
+
 class _Server:
     """Answers requests on the objects that the program defines."""
 

@@ -276,7 +276,7 @@ def _run_program(source: str, given: str, bounds: Mapping[str, float]) -> tuple[
             candidate.confine(bounds, stdin, stdout)
             start = f"import sys; sys.path.append({_ROOT!r}); from masa.grading.isolated import candidate; "
             start += f"candidate.run_program({text})"
-            os.execv(sys.executable, [sys.executable, "-I", "-S", "-B", "-c", start])
+            os.execv(sys.executable, [sys.executable, *candidate.FLAGS, "-c", start])
         finally:
             os._exit(1)
     for descriptor in (text, stdin, stdout):
@@ -377,6 +377,8 @@ def main(*, contained: bool, life: int) -> None:
     if contained:
         limits.become_nobody()
     os.set_inheritable(life, False)
+    os.closerange(3, life)  # what was left open on the way here
+    os.closerange(life + 1, 1024)
     program = _Program()
     job = json.loads(sys.stdin.buffer.read())
     seconds, memory = job["limits"]["seconds"], job["limits"]["memory"]
