@@ -26,6 +26,7 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:[, ]\d{3})+(?:\.\d+)?")
 _DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
 _QUOTIENT = re.compile(r"([-+]?)(?:\\frac\{(\d+)\}\{(\d+)\}|\\frac(\d)(\d)|(\d+)/(\d+))")
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=\d)")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
 
 _POWER_OF_TEN = r"10\^(?:\{([-+]?\d{1,3})\}|([-+]?\d{1,3}))"
@@ -38,9 +39,11 @@ _UNIT_POWER = re.compile(_POWER_OF_TEN)
 _DOUBLED = re.compile(r"\\\\(?=(?:d?frac|sqrt|pi|leq?|geq?|in|cup|cap|infty|cdot|times|text|left|right|pm)(?![a-z]))")
 _NAME = r"[A-Za-z](?:_\{?(?:[A-Za-z0-9]+|\\[A-Za-z]+\s*)\}?)?'?(?:\((?:[A-Za-z]|\\[a-z]+)(?:,\s*[A-Za-z])*\))?"
 _NAMED = re.compile(
-    rf"\s*(?:\\[A-Za-z]+(?=[\s_(=])|{_NAME})(?:_\{{[^{{}}=]*\}})?(?:\([^()=]*\))?\s*=\s*([^=<>].*)", re.DOTALL
+    rf"\s*(?:\\[A-Za-z]+(?=[\s_(=])|{_NAME})(?:_\{{[^{{}}=]*\}})?(?:\([^()=]*\))?\s*=\s*([^=<>$]+)", re.DOTALL
 )
 _COMMAND_SUBSCRIPT = re.compile(r"_(?:\{\s*\\([A-Za-z]+)\s*\}|\\([A-Za-z]+))")
+_DOLLARS = re.compile(r"(?<!\\)\$[^$]*(?<!\\)\$")
+_BETWEEN_FORMULAS = re.compile(r"(?:[\s,;.]|and\b|or\b)*")
 _ROMAN_LETTER = re.compile(r"\\(?:mathrm|rm)\s*\{([a-z])\}")
 _ROMAN = re.compile(r"\\(?:mathrm|rm|operatorname|text)\s*\{([A-Za-z]{1,3})\}")
 
@@ -67,12 +70,18 @@ def normal(answer: str) -> str:
     text = re.sub(r"(?<=\d)\s*degrees?$", "", text)
     if _THOUSANDS.fullmatch(text):
         return text.replace(",", "").replace(" ", "")
-    return " ".join(text.split()) if _WORDS.fullmatch(text) else "".join(text.split())
+    if _WORDS.fullmatch(text):
+        return " ".join(text.split())
+    # 2 3 is not 23.
+    return "".join(_BETWEEN_DIGITS.sub("\0", text).split()).replace("\0", " ")
 
 
 def plain(answer: str) -> str:
     r"""The answer as Math-Verify reads it best: no doubled backslashes, subscripts in one script, `\pm` as a list."""
     text = answer
+    if "$" in text and _BETWEEN_FORMULAS.fullmatch(_DOLLARS.sub("", text)):
+        # Several formulas side by side are one list; left apart, Math-Verify would settle for one of them.
+        text = text.replace("$", "")
     if "\\begin" not in text:
         text = _DOUBLED.sub(lambda _: "\\", text)
     text = _ROMAN_LETTER.sub(lambda match: match[1], text)
@@ -167,8 +176,11 @@ def without_name(answer: str, gold: str) -> tuple[str, str] | None:
     mine, theirs = (_NAMED.fullmatch(text.strip().strip("$")) for text in (answer, gold))
     if mine is None and theirs is None:
         return None
-    # Two different names say different things.
-    if mine is not None and theirs is not None and _named(answer) != _named(gold):
+    # Two different names say different things, and an equation is more than its right side.
+    if mine is None or theirs is None:
+        if "=" in (answer if mine is None else gold):
+            return None
+    elif _named(answer) != _named(gold):
         return None
     return (mine[1] if mine else answer), (theirs[1] if theirs else gold)
 

@@ -49,7 +49,7 @@ class GradingPool:
     """Worker processes, started when first needed.
 
     Args:
-        workers: how many; default: one a processor that this process may use.
+        workers: how many; default: one a processor (`processors`).
         seconds: wall-clock limit of one answer.
         job: what a worker does (`masa.grading.worker.main`).
 
@@ -306,8 +306,10 @@ class _Run:
 
 
 def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors that this process may use, its own share where torchrun started several on the machine; at most 8."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, min(8, there // (int(ranks) if ranks.isdigit() and ranks != "0" else 1)))
 
 
 def _command(seconds: float, job: str) -> list[str]:
