@@ -146,15 +146,15 @@ def _isolated(temporary_mb: int) -> list[str]:
         elif path.is_dir():
             command += ["--ro-bind", name, name]
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--proc", "/proc", "--dev", "/dev"]
-    for prefix in {os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix)}:
-        if not prefix.startswith("/usr"):
-            command += _bound(prefix, prefix)
-    inside = f"{_ROOT}/masa/grading/isolated"
-    command += _bound(str(Path(__file__).parent / "isolated"), inside)
     if "--size" in _bubblewrap_help(command[0]):
         command += ["--perms", "1777", "--size", str(temporary_mb * 2**20), "--tmpfs", "/tmp"]
     else:  # a /tmp without a limit on its size would be memory without a limit
         command += ["--dir", "/tmp"]
+    for prefix in {os.path.realpath(sys.base_prefix), os.path.realpath(sys.base_exec_prefix)}:
+        if not Path(prefix).is_relative_to("/usr"):
+            command += _bound(prefix, prefix)
+    inside = f"{_ROOT}/masa/grading/isolated"
+    command += _bound(str(Path(__file__).parent / "isolated"), inside)
     command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--"]
     return command + _python(_ROOT, contained=True)
 

@@ -20,6 +20,7 @@ import threading
 import time
 
 from masa.grading.isolated import candidate, limits
+from masa.grading.isolated.programs import FailedTestError, run_cases
 from masa.grading.isolated.wire import CALLBACK, OBJECT, Channel, ClosedError, decode, encode
 
 TYPE_CHECKING = False
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _POLL = 0.05
 """Seconds between looks at the memory in use."""
-_ROOT = os.path.abspath(f"{__file__}/../../../..")  # noqa: PTH100 - pathlib takes long to load
 _OWN_SECONDS = 5
 _OWN_MEMORY = 2**29
 """Bytes that the tests may use beyond the program's limit."""
@@ -55,10 +55,6 @@ class _Verdict:
             os._exit(0)
         while True:  # another thread is about to end the process
             time.sleep(1)
-
-
-class _FailedTestError(BaseException):
-    """Not an Exception: tests that catch what the program raises must not catch this."""
 
 
 class Remote:
@@ -115,7 +111,7 @@ class Remote:
         return self._program.decode(reply["value"])
 
     def __eq__(self, other: object) -> bool:
-        raise _FailedTestError("the program returned an object that is no plain data: it cannot be compared")
+        raise FailedTestError("the program returned an object that is no plain data: it cannot be compared")
 
     __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = __eq__
     __bool__ = __hash__ = None  # type: ignore[assignment]
@@ -157,9 +153,9 @@ class _Program:
                 self._channel.send(self._call_back(reply))
                 reply = self._channel.receive()
         except ClosedError:
-            raise _FailedTestError("the program ended, or was ended, before the tests were through") from None
+            raise FailedTestError("the program ended, or was ended, before the tests were through") from None
         if not isinstance(reply, dict) or not ({"value", "error", "missing", "stop"} & reply.keys()):
-            raise _FailedTestError("the program broke off")
+            raise FailedTestError("the program broke off")
         if "error" in reply:
             name, text = (str(part)[:300] for part in (*reply["error"], "", "")[:2])
             kind = getattr(builtins, name, None)
@@ -205,7 +201,7 @@ class _Program:
         try:
             return decode(data, lambda _, number: Remote(self, number))
         except (ClosedError, RecursionError):
-            raise _FailedTestError("the program returned what cannot be read") from None
+            raise FailedTestError("the program returned what cannot be read") from None
 
 
 def run_functions(job: Mapping[str, Any], program: _Program) -> None:
@@ -226,7 +222,7 @@ def run_functions(job: Mapping[str, Any], program: _Program) -> None:
         if name == entry:
             found = program.get(name)
             if found is None:
-                raise _FailedTestError(f"the program does not define {name!r}")
+                raise FailedTestError(f"the program does not define {name!r}")
             scope[name] = found[0]
         elif name in scope or hasattr(builtins, name):
             continue
@@ -243,93 +239,6 @@ def _free_names(source: str) -> list[str]:
     return list(
         dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
     )
-
-
-def run_cases(job: Mapping[str, Any]) -> None:
-    """Runs the whole program once a case, on a standard input, and compares its standard output.
-
-    Raises:
-        _FailedTestError: at the first case that fails.
-    """
-    for number, (given, expected) in enumerate(job["cases"], start=1):
-        status, output = _run_program(job["code"], given, job["limits"])
-        with contextlib.suppress(ProcessLookupError):
-            if os.getpid() == 1:
-                os.kill(-1, signal.SIGKILL)  # what the program left running must not meet the next case
-        if output is None:
-            raise _FailedTestError(f"case {number}: more than {int(job['limits']['output'])} bytes of output")
-        if status != 0:
-            raise _FailedTestError(f"case {number}: the program failed (status {status})")
-        if not same_output(output, expected):
-            raise _FailedTestError(f"case {number}: wrong output {output[:80]!r}, expected {expected[:80]!r}")
-
-
-def _run_program(source: str, given: str, bounds: Mapping[str, float]) -> tuple[int, str | None]:
-    """Exit status and output (None if there is too much) of one run; its memory holds nothing of this process."""
-    text, code = os.pipe()
-    stdin, feed = os.pipe()
-    drain, stdout = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.set_inheritable(text, True)
-            candidate.confine(bounds, stdin, stdout)
-            start = f"import sys; sys.path.append({_ROOT!r}); from masa.grading.isolated import candidate; "
-            start += f"candidate.run_program({text})"
-            os.execv(sys.executable, [sys.executable, *candidate.FLAGS, "-c", start])
-        finally:
-            os._exit(1)
-    for descriptor in (text, stdin, stdout):
-        os.close(descriptor)
-    waiting = {code: source.encode("utf-8", "replace"), feed: given.encode("utf-8", "replace")}
-    for descriptor in waiting:
-        os.set_blocking(descriptor, False)
-    output = bytearray()
-    while len(output) <= bounds["output"]:
-        readable, writable, _ = select.select([drain], list(waiting), [])
-        for descriptor in writable:
-            try:
-                waiting[descriptor] = waiting[descriptor][os.write(descriptor, waiting[descriptor][:65536]) :]
-            except BrokenPipeError:
-                waiting[descriptor] = b""
-            if not waiting[descriptor]:
-                os.close(descriptor)
-                del waiting[descriptor]
-        if readable:
-            part = os.read(drain, 65536)
-            if not part:
-                break
-            output += part
-    for descriptor in (*waiting, drain):
-        os.close(descriptor)
-    if len(output) > bounds["output"]:
-        os.kill(child, signal.SIGKILL)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return status, output.decode("utf-8", "replace") if len(output) <= bounds["output"] else None
-
-
-def same_output(output: str, expected: str) -> bool:
-    """Whether two outputs hold the same words in the same lines; numbers compare by value."""
-    mine, theirs = ([line.split() for line in text.strip().split("\n")] for text in (output, expected))
-    if mine == theirs:
-        return True
-    return len(mine) == len(theirs) and all(
-        len(my_words) == len(their_words) and all(map(_same_word, my_words, their_words))
-        for my_words, their_words in zip(mine, theirs, strict=True)
-    )
-
-
-def _same_word(mine: str, theirs: str) -> bool:
-    if mine == theirs:
-        return True
-    if len(mine) > 100 or len(theirs) > 100:
-        return False
-    from decimal import Decimal, InvalidOperation
-
-    try:
-        return Decimal(mine) == Decimal(theirs)
-    except InvalidOperation:
-        return False
 
 
 def _watch(life: int, limit: float, verdict: _Verdict) -> None:
@@ -351,7 +260,7 @@ def _watch(life: int, limit: float, verdict: _Verdict) -> None:
 
 
 def _why(error: BaseException, tests: str) -> str:
-    if isinstance(error, _FailedTestError):
+    if isinstance(error, FailedTestError):
         return str(error)
     line = ""
     trace = error.__traceback__
