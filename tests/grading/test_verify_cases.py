@@ -52,6 +52,9 @@ MATH_VERIFY_DIFFERS = {
 """Cases on which Math-Verify alone, given both texts, has another verdict."""
 
 
+_VERDICTS: dict[str, Verdict] = {}
+
+
 def _settings(case: dict[str, Any]) -> MathSettings:
     given = case["settings"]
     values: dict[str, Any] = {}
@@ -68,6 +71,12 @@ def _settings(case: dict[str, Any]) -> MathSettings:
 
 def _ours(case: dict[str, Any]) -> Verdict:
     """Our verdict; a case's prediction is a bare answer where the case does not say that it is a response."""
+    if case["id"] not in _VERDICTS:
+        _VERDICTS[case["id"]] = _judged(case)
+    return _VERDICTS[case["id"]]
+
+
+def _judged(case: dict[str, Any]) -> Verdict:
     settings = _settings(case)
     answer = find_answer(case["prediction"], settings)
     if answer is None and not case["settings"].get("response"):
