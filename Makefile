@@ -9,15 +9,15 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: train test test-slow lint types clean bench-rollout bench-step
+.PHONY: train test test-slow lint types clean bubblewrap bench-rollout bench-step bench-grading
 
 train: $(READY) ## Train the bundled model; prints the path of its report
 	$(BIN)/masa train $(ARGS)
 
-test: lint types ## Everything that is quick
+test: lint types bubblewrap ## Everything that is quick
 	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
-test-slow: $(READY) ## What takes long, once a release
+test-slow: $(READY) bubblewrap ## What takes long, once a release
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(READY)
@@ -32,6 +32,13 @@ bench-rollout: $(READY) ## The engine against generate, continuous batching, vLL
 
 bench-step: $(READY) ## A whole training step against TRL's GRPOTrainer; ARGS="--case smollm2 --bf16"
 	$(BIN)/python benchmarks/step.py $(ARGS)
+
+bench-grading: $(READY) ## Answers graded a second, against Math-Verify alone
+	$(BIN)/python benchmarks/grading.py $(ARGS)
+
+bubblewrap: ## What grading of code needs, installed where that may be done; tests that need it skip without it
+	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get install -y -qq bubblewrap >/dev/null 2>&1; } || echo "bubblewrap is missing: apt-get install bubblewrap"
 
 $(READY): pyproject.toml constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)

@@ -121,3 +121,18 @@ def test_mistakes_name_place_and_remedy(names: str | None, limit: int | None, sa
 def test_options_out_of_range(values: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         Options(**values)  # type: ignore[arg-type]
+
+
+def test_a_benchmark_brings_its_own_prompt_and_grader(tmp_path: Path) -> None:
+    (tmp_path / "aime24").mkdir()
+    row = {"id": "2024-I-1", "problem": "How much is 5 times 5?", "answer": "025"}
+    (tmp_path / "aime24" / "test.jsonl").write_text(json.dumps(row) + "\n")
+    found = find_set("aime24", data_dir=tmp_path)
+    (problem,) = found.problems
+    assert found.prompt == "{problem}"  # it holds its template already
+    assert "How much is 5 times 5?" in problem.text
+    assert "boxed" in problem.text
+    assert [grade.correct for grade in found.grade([problem] * 2, ["So \\boxed{25}.", "So \\boxed{26}."])] == [
+        True,
+        False,
+    ]

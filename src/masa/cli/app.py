@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from masa.cli.data import app as data_app
 from masa.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ models_app = typer.Typer(help="Models by name.", no_args_is_help=True)
 tiny_app = typer.Typer(help="The bundled model.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(tiny_app, name="tiny")
+app.add_typer(data_app, name="data")
 
 
 @app.command()
@@ -224,6 +226,33 @@ def probe(
         write_json(found)
     else:
         show(found)
+
+
+@app.command()
+def grade(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="JSONL of gold and prediction; - reads standard input.")
+    ],
+    kind: Annotated[str, typer.Option(help="math, choice, literal or code; a row's own field `kind` wins.")] = "math",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Grader setting, for example relative_tolerance=0.05.")
+    ] = None,
+    gold_column: Annotated[str, typer.Option(help="Field of the right answer (or the tests).")] = "gold",
+    prediction_column: Annotated[str, typer.Option(help="Field of the text to grade.")] = "prediction",
+    unsafe_code_execution: Annotated[
+        bool, typer.Option("--unsafe-code-execution", help="Run code even where it cannot be isolated.")
+    ] = False,
+) -> None:
+    """Say of each answer whether it is right, and why: JSON lines with correct, extracted, reason."""
+    from masa.cli.grade import run
+
+    run(
+        source,
+        kind=kind,
+        assignments=set_ or [],
+        columns=(gold_column, prediction_column),
+        allow_unsafe=unsafe_code_execution,
+    )
 
 
 @models_app.command("get")

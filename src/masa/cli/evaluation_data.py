@@ -11,9 +11,10 @@ from masa.cli.data_source import DataSource, read_sources, read_yaml
 from masa.cli.loading import NamedModel
 from masa.errors import UserError
 from masa.evaluation.answers import Grader
-from masa.grading import grade_problem
-from masa.records import Grade, Problem
+from masa.grading import grade_problems
+from masa.records import Problem
 from masa.runs.answers import file_name
+from masa.tasks.benchmarks import BENCHMARKS, load_benchmark
 from masa.tasks.dataset import BUNDLED, PROCEDURAL, load_problems
 
 _HELD_OUT_SEED = 1000
@@ -21,11 +22,6 @@ _HELD_OUT_SEED = 1000
 _PROCEDURAL_SIZE = 200
 _ENDINGS = ("", ".jsonl", ".parquet", "/test.jsonl", "/test.parquet")
 """What may follow a name in the data folder."""
-
-
-def grade_each(problems: Sequence[Problem], texts: Sequence[str]) -> list[Grade]:
-    """The problems' own graders, by kind."""
-    return [grade_problem(problem, text) for problem, text in zip(problems, texts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,7 @@ class NamedSet:
     prompt: str | None = None
     """Its own template around `{problem}`; None leaves that to the command and the model."""
     system: str | None = None
-    grade: Grader = grade_each
+    grade: Grader = grade_problems
     notes: tuple[str, ...] = ()
     """What the user should know, for example of rows left out."""
 
@@ -68,6 +64,7 @@ def find_sets(names: str | None, model: NamedModel, *, data_dir: Path | None, li
 def find_set(name: str, *, data_dir: Path | None = None, limit: int | None = None) -> NamedSet:
     """One data set by name: the place where every further kind of name belongs.
 
+    - a benchmark (`masa data list`) with its own prompt and grader; of a training set, its test split;
     - `bundled`: the held-out problems of the bundled mix;
     - `reasoning_gym:NAME`: made under a seed that training does not use;
     - a `.yaml` file: what a training config holds out (else its data), with its prompt;
@@ -78,6 +75,9 @@ def find_set(name: str, *, data_dir: Path | None = None, limit: int | None = Non
     """
     if name.endswith((".yaml", ".yml")):
         return _from_config(read_yaml(Path(name)), name, name, limit)
+    if name in BENCHMARKS:
+        found = load_benchmark(name, data_dir=data_dir, limit=limit, is_test=True)
+        return NamedSet(name, found.problems, prompt="{problem}", notes=found.complaints[:1])
     if name == BUNDLED:
         return _load(name, [DataSource(name, size=limit or _PROCEDURAL_SIZE, split="heldout")], limit)
     if name.startswith(PROCEDURAL):
@@ -86,9 +86,9 @@ def find_set(name: str, *, data_dir: Path | None = None, limit: int | None = Non
         if not data_dir.is_dir():
             raise UserError(f"--data-dir {data_dir} is no folder")
         places = [data_dir / f"{name}{ending}" for ending in _ENDINGS]
-        found = next((place for place in places if place.is_file()), None)
-        if found is not None:
-            return _load(name, [DataSource(str(found), limit=limit)], limit)
+        path = next((place for place in places if place.is_file()), None)
+        if path is not None:
+            return _load(name, [DataSource(str(path), limit=limit)], limit)
     return _load(name, [DataSource(name, limit=limit)], limit)
 
 

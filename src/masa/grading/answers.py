@@ -4,7 +4,7 @@ A final answer is, in this order,
 1. the last `\boxed{...}` whose braces are balanced (boxes joined by commas or "and" count as one list);
 2. the last `<answer>...</answer>`;
 3. the last statement at line level: `#### 42`, `Answer: 42`, `The final answer is 42.`;
-4. the whole text, if it is nothing but one number or one formula in math delimiters.
+4. the whole text, if it is nothing but one number (`x = 3` too) or one formula in math delimiters.
 Where a text closes its reasoning with `</think>`, only what follows counts. A text that was cut before it stated
 an answer has none. Every rule is linear in the text's length.
 """
@@ -34,7 +34,7 @@ _MAX_STATEMENT = 2000
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[,;]?\s(?:because|since|which|so|as)\b", re.IGNORECASE)
 NUMBER = r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?"
-_ONE_NUMBER = re.compile(rf"\$?(?=[-+\u2212.\d])(?:{NUMBER})(?:/\d+)?%?\.?")
+_ONE_NUMBER = re.compile(rf"(?:[A-Za-z]\s*=\s*)?\$?(?=[-+\u2212.\d])(?:{NUMBER})(?:/\d+)?%?\.?")
 
 
 def extract_final_answer(text: str) -> str | None:
@@ -42,12 +42,16 @@ def extract_final_answer(text: str) -> str | None:
 
     Never raises, whatever the model wrote.
     """
-    _, found, after = text.rpartition(_THINK_END)
-    text = after if found else text
+    text = after_thinking(text)
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed
     return _tagged(text) or _last_statement(text) or _whole_text(text)
+
+
+def after_thinking(text: str) -> str:
+    """What follows the reasoning, where a text closes it with `</think>`, else all of it."""
+    return text.rpartition(_THINK_END)[2]
 
 
 def last_boxed(text: str) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from masa.errors import UserError
-from masa.grading import grade_problem
+from masa.grading import grade_problems
 from masa.records import Problem
 
 
@@ -36,18 +36,20 @@ def correctness_reward(
         for name, values in columns.items()
         if isinstance(values, Sequence) and not isinstance(values, str) and len(values) == len(completions)
     }
-    rewards = []
-    for index, (completion, gold) in enumerate(zip(completions, answer, strict=True)):
+    problems = []
+    for index, gold in enumerate(answer):
         row = {name: values[index] for name, values in lists.items()}
-        problem = Problem(
-            key=index,
-            text=str(row.get("problem") or ""),
-            answer=str(gold),
-            kind=(kind[index] if kind is not None else None) or "math",
-            extra=row,
+        problems.append(
+            Problem(
+                key=index,
+                text=str(row.get("problem") or ""),
+                answer=str(gold),
+                kind=(kind[index] if kind is not None else None) or "math",
+                extra=row,
+            )
         )
-        rewards.append(1.0 if grade_problem(problem, completion_text(completion)).correct else 0.0)
-    return rewards
+    grades = grade_problems(problems, [completion_text(completion) for completion in completions])
+    return [1.0 if grade.correct else 0.0 for grade in grades]
 
 
 def completion_text(completion: Any) -> str:

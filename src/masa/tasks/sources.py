@@ -70,13 +70,13 @@ def read_file(path: Path, columns: Collection[str] | None = None) -> Iterator[Pl
     """
     name = path.name.casefold()
     if name.endswith(_LINES):
-        return _json_lines(path, _read_lines(path))
+        return read_json_lines(_read_lines(path), str(path))
     if name.endswith(".json"):
         data = _read_bytes(path)
         return (
             _json_list(path, data)
             if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-            else _json_lines(path, data.split(b"\n"))
+            else read_json_lines(data.split(b"\n"), str(path))
         )
     if name.endswith(".parquet"):
         return _parquet(path, columns)
@@ -106,12 +106,13 @@ def _read_lines(path: Path) -> Iterator[bytes]:
         raise UserError(f"{path}: cannot be read ({error})") from None
 
 
-def _json_lines(path: Path, lines: Iterable[bytes]) -> Iterator[PlacedRow]:
+def read_json_lines(lines: Iterable[bytes], name: str) -> Iterator[PlacedRow]:
+    """Rows of JSONL, one a line; `name` is where the lines came from."""
     for number, line in enumerate(lines, start=1):
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if line.strip():
-            yield f"{path}, line {number}", _json_object(line)
+            yield f"{name}, line {number}", _json_object(line)
 
 
 def _json_object(line: bytes) -> Row | str:
