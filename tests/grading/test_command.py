@@ -64,7 +64,7 @@ def test_standard_input_settings_and_columns() -> None:
         ('{"gold": "1", "prediction": "1"}', ("--set", "unit=1"), "unit must be a text, got 1"),
         ('{"gold": "1", "prediction": "x", "kind": "code", "grader_settings": {"allow_unsafe": true}}', (), "for data"),
         ('{"gold": "1", "prediction": "x"}', ("--kind", "code", "--set", "allow_unsafe=true"), "--unsafe-code"),
-        ('{"gold": "no python (", "prediction": "x", "kind": "code"}', (), "no Python"),
+        ('{"gold": "no python (", "prediction": "x", "kind": "code"}', (), "line 1: the tests of a code .* no Python"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(row: str, arguments: tuple[str, ...], complaint: str) -> None:

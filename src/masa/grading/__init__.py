@@ -14,6 +14,7 @@ from typing import Any
 
 from masa.errors import UserError, unknown_key_message
 from masa.grading.answers import extract_final_answer
+from masa.grading.code import CodeTests, grade_code, make_tests
 from masa.grading.settings import SETTINGS, ChoiceSettings, CodeSettings, MathSettings, Settings, make_settings
 from masa.records import Grade, Problem
 
@@ -35,7 +36,7 @@ KINDS = ("math", "choice", "literal", "code", "reasoning_gym")
 """Every kind that a problem may have."""
 _OF_PROBLEMS = ("reasoning_gym",)
 
-Gold = str | Sequence[Any] | Mapping[str, Any]
+Gold = str | Sequence[Any] | Mapping[str, Any] | CodeTests
 """A right answer, several of them (one is enough), or the tests of a program."""
 
 
@@ -113,7 +114,7 @@ def case_of(text: str, gold: Gold, kind: str, fields: Mapping[str, Any], *, wher
     """A case from a row's fields, as `grade_problems` reads them.
 
     Raises:
-        UserError: for settings that cannot be used, naming `where`.
+        UserError: for settings or tests that cannot be used, naming `where`.
     """
     values = _decoded(fields.get("grader_settings")) or {}
     if not isinstance(values, Mapping):
@@ -130,6 +131,8 @@ def case_of(text: str, gold: Gold, kind: str, fields: Mapping[str, Any], *, wher
         gold = _decoded(fields.get("tests") or fields.get("cases")) or gold
     try:
         settings = make_settings(kind, values) if values else None
+        if kind == "code":
+            gold = make_tests(gold, fields)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     return GradingCase(text, gold, kind, settings or (CodeSettings() if kind == "code" else None), fields)
@@ -157,7 +160,7 @@ def grade_many(cases: Sequence[GradingCase]) -> list[Grade]:
 def _golds(gold: Gold) -> list[str]:
     if isinstance(gold, str):
         return [gold]
-    if isinstance(gold, Mapping) or not all(isinstance(one, str | int | float) for one in gold):
+    if not isinstance(gold, Sequence) or not all(isinstance(one, str | int | float) for one in gold):
         raise UserError(f"a gold answer must be a text or a list of texts, got {str(gold)[:80]!r}")
     return [str(one) for one in gold]
 
@@ -200,15 +203,15 @@ def _best(grades: Any) -> Grade:
 
 
 def _grade_code(cases: Sequence[GradingCase]) -> list[Grade]:
-    from masa.grading.code import grade_code, make_tests
     from masa.grading.pool import processors
     from masa.grading.sandbox import check_isolation
 
     jobs = []
     for case in cases:
         settings = case.settings if isinstance(case.settings, CodeSettings) else CodeSettings()
+        tests = make_tests(case.gold, case.fields)
         check_isolation(settings)
-        jobs.append((case.text, make_tests(case.gold, case.fields), settings))
+        jobs.append((case.text, tests, settings))
     if len(jobs) == 1:
         return [grade_code(*jobs[0])]
     with ThreadPoolExecutor(processors()) as threads:

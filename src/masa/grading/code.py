@@ -64,7 +64,9 @@ class CodeTests:
         return (own or called or [""])[0]
 
 
-def make_tests(gold: str | Sequence[Any] | Mapping[str, Any], row: Mapping[str, Any] | None = None) -> CodeTests:
+def make_tests(
+    gold: str | Sequence[Any] | Mapping[str, Any] | CodeTests, row: Mapping[str, Any] | None = None
+) -> CodeTests:
     """Tests from what data sets hold.
 
     Args:
@@ -74,21 +76,24 @@ def make_tests(gold: str | Sequence[Any] | Mapping[str, Any], row: Mapping[str, 
     Raises:
         UserError: if there is nothing to test with.
     """
+    if isinstance(gold, CodeTests):
+        return gold
+    stated: Any = gold
     fields = dict(row or {})
-    if isinstance(gold, str) and gold.lstrip().startswith(("{", "[")):
+    if isinstance(stated, str) and stated.lstrip().startswith(("{", "[")):
         with contextlib.suppress(ValueError):  # or it is Python
-            gold = json.loads(gold)
-    if isinstance(gold, Mapping):
-        fields |= gold
-        gold = gold.get("tests") or gold.get("cases") or ""
+            stated = json.loads(stated)
+    if isinstance(stated, Mapping):
+        fields |= stated
+        stated = stated.get("tests") or stated.get("cases") or ""
     entry = str(fields.get("entry_point") or "")
     prefix = str(fields.get("prefix") or "")
-    if isinstance(gold, str):
-        tests = gold
-    elif all(isinstance(test, str) for test in gold):
-        tests = "\n".join(gold)
+    if isinstance(stated, str):
+        tests = stated
+    elif all(isinstance(test, str) for test in stated):
+        tests = "\n".join(stated)
     else:
-        return CodeTests(cases=tuple(_case(case) for case in gold), prefix=prefix)
+        return CodeTests(cases=tuple(_case(case) for case in stated), prefix=prefix)
     setup = str(fields.get("test_setup_code") or "")
     # Tests in HumanEval's form define a function and leave it to the caller to call it.
     if entry and re.search(r"^def check\(", tests, re.MULTILINE) and not re.search(r"^check\(", tests, re.MULTILINE):
