@@ -96,6 +96,8 @@ class Measures:
             "pass_rate": _mean(outcome.pass_rate for outcome in outcomes),
             "groups/live_share": _mean(g.solution.is_live for g in groups),
             "groups/drawn": len(groups),
+            "groups/mean_size": _mean(len(g.solution.rollouts) for g in rolled_out),
+            "groups/largest_size": max((len(g.solution.rollouts) for g in rolled_out), default=None),
             "groups/zero_variance_share": _mean(not g.solution.is_live for g in rolled_out),
             "length/mean": _mean(r.length for r in rollouts),
             "length/mean_correct": _mean(n for o in outcomes for n, ok in zip(o.lengths, o.correct, strict=True) if ok),
