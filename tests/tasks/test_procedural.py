@@ -1,7 +1,11 @@
+from collections import Counter
+
 import pytest
 
+from masa.errors import UserError
 from masa.grading.answers import last_boxed
 from masa.records import Problem
+from masa.tasks.dataset import load_problems
 from masa.tasks.procedural import (
     LEVELS,
     TASKS,
@@ -27,6 +31,17 @@ def test_no_text_is_in_both_splits() -> None:
     assert not train & held_out
     assert len(train) > 450
     assert len(held_out) > 195
+
+
+def test_a_mix_of_some_tasks_holds_no_others() -> None:
+    mix = bundled_mix(36, 0, "train", ["gcd", "chain_sum"])
+    assert Counter(problem.task.split("/")[0] for problem in mix) == {"gcd": 18, "chain_sum": 18}
+    with pytest.raises(UserError, match="unknown task of the bundled mix 'gdc': did you mean 'gcd'"):
+        bundled_mix(36, 0, "train", ["gdc"])
+    from_config = load_problems("bundled", size=36, config={"tasks": ["gcd", "chain_sum"]}).problems
+    assert [problem.text for problem in from_config] == [problem.text for problem in mix]
+    with pytest.raises(UserError, match="has only `tasks`"):
+        load_problems("bundled", config={"task": "gcd"})
 
 
 def test_size_that_fills_no_round() -> None:

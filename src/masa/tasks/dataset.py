@@ -64,7 +64,7 @@ def load_problems(
         split: of a Hub id, a saved folder or `bundled`; default the only one, else `train`.
         limit: use the first so many good rows.
         on_error: `skip` leaves faulty rows out and counts them.
-        config: name of a Hub data set's config, or the settings of a reasoning-gym task.
+        config: name of a Hub data set's config, the settings of a reasoning-gym task, or the `tasks` of `bundled`.
         size: problems to make, of procedural tasks only.
         seed: of procedural tasks only.
 
@@ -166,11 +166,15 @@ def _procedural(
         raise UserError(f"data {source}: config must be a mapping of settings, got {config!r}")
     try:
         if source == BUNDLED:
-            if config:
-                raise UserError(f"data {source}: takes no config, got {dict(config)}")
+            known = dict(config or {})
+            tasks = known.pop("tasks", [])
+            if known or not isinstance(tasks, list):
+                raise UserError(
+                    f"data {source}: its config has only `tasks`, a list of names; got {dict(config or {})}"
+                )
             if split not in (None, "train", "heldout"):
                 raise UserError(f"data {source}: has no split {split!r}: it has train, heldout")
-            return procedural.bundled_mix(size, seed, "heldout" if split == "heldout" else "train")
+            return procedural.bundled_mix(size, seed, "heldout" if split == "heldout" else "train", tasks)
         if split is not None:
             raise UserError(f"data {source}: has no splits; take another seed for held-out problems")
         return procedural.reasoning_gym_problems(source.removeprefix(PROCEDURAL), size, seed, config)

@@ -8,7 +8,7 @@ because what makes a problem hard (how many terms, how many digits) then stands 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -172,21 +172,26 @@ def leveled_entries(task: str, level: int, seed: int) -> Iterator[tuple[str, str
                 yield leveled.short(entry)
 
 
-def bundled_mix(size: int, seed: int, split: Literal["train", "heldout"] = "train") -> list[Problem]:
-    """The default mix: `size` problems, balanced over the five tasks and nine levels, in a seeded order.
+def bundled_mix(
+    size: int, seed: int, split: Literal["train", "heldout"] = "train", tasks: Sequence[str] = ()
+) -> list[Problem]:
+    """The default mix: `size` problems, balanced over the tasks (default: all five) and nine levels, in a seeded order.
 
     No text is in both splits, whatever the seeds: which split a text belongs to depends on the text alone (a fifth is
     held out). Small levels have fewer texts than a large mix asks for (there are 81 products of two digits); within
     one mix a text comes back only once its level has no other left.
 
     Raises:
-        ValueError: on a size below 1 or an unknown split.
+        ValueError: on a size below 1, an unknown split or an unknown task.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
+    for task in tasks:
+        if task not in TASKS:
+            raise UserError(unknown_key_message("task of the bundled mix", task, TASKS))
     if split not in ("train", "heldout"):
         raise ValueError(f"split must be 'train' or 'heldout', got {split!r}")
-    cells = [(task, level) for level in LEVELS for task in TASKS]
+    cells = [(task, level) for level in LEVELS for task in TASKS if not tasks or task in tasks]
     # a mix that does not fill its last round must not always leave the same cells out
     random.Random(f"cells/{seed}/{split}").shuffle(cells)
     rows: list[tuple[str, str, str]] = []
