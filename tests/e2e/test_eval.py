@@ -119,6 +119,8 @@ def test_a_base_model_reads_plain_text(monkeypatch: pytest.MonkeyPatch, capsys: 
         (["eval", "bundled", "--k", "one"], "--k one: write whole numbers joined by commas"),
         (["eval", "nothing/here/at/all", "--data", "bundled"], "model nothing/here/at/all does not exist"),
         (["eval", "bundled", "--data", "gsm9k.jsonl"], "gsm9k.jsonl"),
+        (["eval", "bundled", "--data", "aime23"], "unknown data set 'aime23': did you mean 'aime"),
+        (["eval", "bundled", "--data", "nothing"], "(masa data list), or a file, or a Hub id"),
         (["eval", "bundled", "--limit", 2, "--max-tokens", 100_000], "give a lower --max-tokens"),
         (["eval", "bundled", "--data", "bundled", "--data-dir", "nowhere", "--prompt", "?"], "must contain {problem}"),
         (["probe", "bundled", "--n", 1], "--n 1: a pass rate needs at least 2 solutions"),
