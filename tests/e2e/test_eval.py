@@ -118,7 +118,7 @@ def test_code_that_cannot_be_isolated_is_refused_before_any_work(
     monkeypatch.setattr(sandbox, "_fault", lambda: "bubblewrap (bwrap) is not installed")
     row = {"problem": "Add one.", "answer": "x", "tests": ["assert f(1) == 2"], "kind": "code"}
     (tmp_path / "code.jsonl").write_text(json.dumps(row) + "\n")
-    command = ("eval", "bundled", "--data", "code.jsonl", "--n", 1, "--max-tokens", 16, "--output", "out")
+    command = ("eval", "bundled", "--data", "code.jsonl", "--n", 1, "--max-tokens", 4, "--output", "out")
     code, _, err = masa(monkeypatch, capsys, *command)
     assert code == 2
     assert "apt-get install bubblewrap" in err

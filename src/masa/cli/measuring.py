@@ -236,6 +236,8 @@ def prepare(command: str, model_name: str, options: Options) -> Measuring:
         sets = tuple(replace(one, grade=partial(grade_problems, allow_unsafe_code=True)) for one in sets)
     max_tokens = options.max_tokens or int(own.get("max_completion_length") or DEFAULT_MAX_TOKENS)
     min_length = options.min_length or int(own.get("min_solution_length") or min(DEFAULT_MIN_LENGTH, max_tokens))
+    if not options.m:  # nothing is foretold
+        min_length = min(min_length, max_tokens)
     if min_length > max_tokens:
         raise UserError(
             f"least foretold length {min_length} exceeds the limit of {max_tokens} tokens: see --min-length"
