@@ -12,6 +12,7 @@ import pytest
 
 from masa.cli import main
 from masa.evaluation import answers
+from masa.grading import sandbox
 from masa.tiny import MODEL_PATH
 
 Capture = pytest.CaptureFixture[str]
@@ -111,6 +112,20 @@ def test_a_base_model_reads_plain_text(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "model base has no chat template, so no system message: put it into --prompt" in err
 
 
+def test_code_that_cannot_be_isolated_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sandbox, "_fault", lambda: "bubblewrap (bwrap) is not installed")
+    row = {"problem": "Add one.", "answer": "x", "tests": ["assert f(1) == 2"], "kind": "code"}
+    (tmp_path / "code.jsonl").write_text(json.dumps(row) + "\n")
+    command = ("eval", "bundled", "--data", "code.jsonl", "--n", 1, "--max-tokens", 4, "--output", "out")
+    code, _, err = masa(monkeypatch, capsys, *command)
+    assert code == 2
+    assert "apt-get install bubblewrap" in err
+    assert not Path("out").exists()
+    assert masa(monkeypatch, capsys, *command, "--unsafe-code-execution")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -119,6 +134,8 @@ def test_a_base_model_reads_plain_text(monkeypatch: pytest.MonkeyPatch, capsys: 
         (["eval", "bundled", "--k", "one"], "--k one: write whole numbers joined by commas"),
         (["eval", "nothing/here/at/all", "--data", "bundled"], "model nothing/here/at/all does not exist"),
         (["eval", "bundled", "--data", "gsm9k.jsonl"], "gsm9k.jsonl"),
+        (["eval", "bundled", "--data", "aime23"], "unknown data set 'aime23': did you mean 'aime"),
+        (["eval", "bundled", "--data", "nothing"], "(masa data list), or a file, or a Hub id"),
         (["eval", "bundled", "--limit", 2, "--max-tokens", 100_000], "give a lower --max-tokens"),
         (["eval", "bundled", "--data", "bundled", "--data-dir", "nowhere", "--prompt", "?"], "must contain {problem}"),
         (["probe", "bundled", "--n", 1], "--n 1: a pass rate needs at least 2 solutions"),

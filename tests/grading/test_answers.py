@@ -57,6 +57,8 @@ def test_explicit_answers(text: str, answer: str) -> None:
         "The answer is",
         "see what the answer is\n\nfirst 5",
         "The answer is not 5",
+        "Is the answer = 5? No.",
+        "The answer is 5? It cannot be.",
         "<answer>12",
         "<think>\\boxed{3}</think> done",
         "1 - 2",

@@ -33,6 +33,8 @@ def verdict(text: str, gold: str, options: tuple[str, ...] = COLOURS) -> bool:
         r"\boxed{blue}",
         "Answer: B",
         "Answer: (B) blue",
+        "Answer: (B) blue, not A",
+        "Answer: (B) blue, a colour",
         "The answer is B. blue",
         "The answer is B because it is.",
         "**Final Answer:** B",
@@ -66,6 +68,13 @@ def test_right(text: str) -> None:
         r"\boxed{A}",
         r"\boxed{red}",
         "Answer: B) red",
+        r"\boxed{B. C. D}",
+        r"\boxed{B: A: C}",
+        r"\boxed{B) A}",
+        r"\boxed{B) a}",
+        "Answer: B) blue - C",
+        "Answer: B) red and blue",
+        "The answer is B?",
         r"\boxed{E}",
         r"\boxed{ABCD}",
         r"\boxed{B",
@@ -79,6 +88,14 @@ def test_wrong(text: str) -> None:
 def test_an_option_may_name_two_things() -> None:
     assert verdict(r"\boxed{red and blue}", "C")
     assert verdict("none of the above", "D")
+
+
+def test_a_letter_in_the_options_own_text_is_no_other_option() -> None:
+    options = ("vitamin A", "vitamin B", "a dog")
+    assert verdict("Answer: B) vitamin B, as said.", "B", options)
+    assert verdict("Answer: A) vitamin A, of course", "A", options)
+    assert not verdict("Answer: B) vitamin A", "B", options)
+    assert not verdict("Answer: A) dark blue", "A", ("blue", "dark blue"))
 
 
 def test_seven_options_with_their_own_labels() -> None:

@@ -46,6 +46,7 @@ def test_the_tested_name() -> None:
     assert make_tests(["assert add(1, 2) == len('abc')"]).tested_name() == "add"
     assert make_tests("assert sum(10, 15) == 6").tested_name() == "sum"
     assert make_tests("assert sorted(f(x)) == [1]").tested_name() == "f"
+    assert make_tests("from math import gcd\ndef same(a, b): assert a == b\nsame(f(gcd(2, 4)), 3)").tested_name() == "f"
 
 
 @pytest.mark.parametrize("gold", ["", "assert (", [], [{"input": "1"}], [[1, 2]]])

@@ -163,6 +163,21 @@ def test_a_power_of_ten_in_the_unit(answer: str, correct: bool) -> None:
     assert verdict.correct is correct, verdict
 
 
+@pytest.mark.parametrize(
+    ("answer", "correct"),
+    [
+        (r"5 \text{ J or } 300 \text{ J}", False),
+        (r"300 \text{ J or } 5 \text{ J}", False),
+        (r"x = 5 \text{ m or } x = 300 \text{ m}", False),
+        (r"\frac{10}{2} \text{ m or } 5 \text{ m}", True),
+        (r"5 \text{ or so}", True),
+    ],
+)
+@pytest.mark.parametrize("settings", [MathSettings(), MathSettings(relative_tolerance=0.05, unit="J")])
+def test_several_numbers_with_units_are_no_answer(answer: str, correct: bool, settings: MathSettings) -> None:
+    assert grade(rf"\boxed{{{answer}}}", "5", settings=settings).correct is correct
+
+
 def test_the_tasks_own_answer_form() -> None:
     settings = MathSettings(pattern=r"\[([^\[\]]*)\]")
     assert grade("First [3], but the angle is [45 degrees].", "45", settings=settings).correct

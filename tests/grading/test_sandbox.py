@@ -63,12 +63,19 @@ ATTACKS = {
     "new namespaces": "import ctypes\ndef f(x):\n    return x + 1 + ctypes.CDLL(None).unshare(0x10000000)",
     "become root": "import os\ndef f(x):\n    os.setuid(0)\n    return x + 1",
     "being root": "import os\ndef f(x):\n    return x + 1 if os.getuid() == 0 else 0",
+    "capabilities": "def f(x):\n    own = [line.split()[1] for line in open('/proc/self/status') if 'CapEff' in line]\n"
+    "    return x + 1 if int(own[0], 16) else 0",
     "exit before the tests": "import os\nos._exit(0)",
     "exit in a call": "import os\ndef f(x):\n    os._exit(0)",
     "exit politely": "import sys\nsys.exit(0)",
     "equal to all": "class A:\n    def __eq__(self, other):\n        return True\ndef f(x):\n    return A()",
     "number equal to all": "class A(int):\n    def __eq__(self, other):\n        return True\n"
     "    __hash__ = int.__hash__\ndef f(x):\n    return A(7)",
+    "text equal to all": "class A(str):\n    def __eq__(self, other):\n        return True\n"
+    "    __hash__ = str.__hash__\ndef f(x):\n    return A()",
+    "error with a hostile text": "class E(Exception):\n    def __str__(self):\n        raise E\n"
+    "    __repr__ = __str__\ndef f(x):\n    raise E",
+    "exit handler": "import atexit, os\natexit.register(os._exit, 0)\ndef f(x):\n    raise SystemExit(0)",
     "list equal to all": "class A(list):\n    def __eq__(self, other):\n        return True\ndef f(x):\n    return A()",
     "replaced built-ins": "import builtins\nfor name in ('compile', 'exec', 'AssertionError', 'isinstance'):\n"
     "    setattr(builtins, name, lambda *args: None)\ndef f(x):\n    return 0",

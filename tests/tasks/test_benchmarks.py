@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from masa.cli.app import app
 from masa.errors import UserError
 from masa.grading import grade_problem, grade_problems
+from masa.grading.code import CodeTests, grade_code
 from masa.grading.sandbox import isolation_fault
 from masa.records import Problem
 from masa.tasks import benchmark_rows as forms
@@ -146,7 +147,12 @@ CODE: dict[str, tuple[dict[str, Any], str, str]] = {
     "mbpp_plus": (
         {"task_id": 2, "prompt": "Add.", "code": "c", "test_imports": ["import math"],
          "test_list": ["assert f(1) == 2"],
-         "test": "import numpy as np\nassert np.allclose([f(1)], [2]) and math.floor(1.5) == 1"},
+         "test": "import numpy as np\nfrom math import inf\n\ndef is_floats(x) -> bool:\n"
+         "    return isinstance(x, float)\n\n"
+         "def assertion(out, exp, atol):\n    if atol == 0 and is_floats(exp):\n        atol = 1e-6\n"
+         "    if out != exp and atol != 0:\n        assert np.allclose(out, exp, rtol=1e-07, atol=atol)\n"
+         "    else:\n        assert out == exp\n\ninputs = [[1], [2.5]]\nresults = [2, 3.5]\n"
+         "for i, (inp, exp) in enumerate(zip(inputs, results)):\n    assertion(f(*inp), exp, 0)\nmath.floor(1.5)\n"},
         "def f(x):\n    return x + 1\n", "def f(x):\n    return x\n",
     ),
     "mbpp": (
@@ -181,6 +187,51 @@ def test_livecodebench_may_ask_for_a_method(monkeypatch: pytest.MonkeyPatch) -> 
     right = "class Solution:\n    def pair(self, a, b):\n        return (a, b)\n"
     assert grade_problem(problem, right).correct
     assert not grade_problem(problem, right.replace("(a, b)\n", "[a]\n")).correct
+
+
+@isolated
+@pytest.mark.parametrize(
+    ("body", "correct"),
+    [
+        ("re.search('ab', text)", True),
+        ("re.search('ab', text) is not None", True),
+        ("'ab' in text or None", True),
+        ("True", False),
+        ("False", False),
+        ("None", False),
+    ],
+)
+def test_whether_a_pattern_is_found_may_be_said_in_two_ways(body: str, correct: bool) -> None:
+    tests = forms.tests_by_solution(
+        {
+            "entry_point": "text_match_three",
+            "base_input": [["cab"]],
+            "plus_input": [["ba"]],
+            "answer": "import re\ndef text_match_three(text):\n    return re.search('ab', text)\n",
+        }
+    )
+    code = f"import re\ndef text_match_three(text):\n    return {body}\n"
+    assert grade_code(code, CodeTests(tests, "text_match_three")).correct is correct
+
+
+def test_close_to_infinity_is_nothing_else() -> None:
+    scope: dict[str, Any] = {}
+    exec(forms.without_numpy("import numpy as np"), scope)
+    close, endless = scope["np"].allclose, float("inf")
+    assert close([endless, 1.0], [endless, 1.0 + 1e-9])
+    assert not close(1.0, endless)
+    assert not close(endless, 1.0)
+    assert not close(-endless, endless)
+
+
+def test_a_unit_of_dollars_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"problem_text": "q", "answer_number": "7166.67", "unit": r" $\$$"}
+    (problem,) = loaded_from("scibench", [row], monkeypatch)
+    assert r"The unit of the answer is $\$$;" in problem.text
+    assert grade_problem(problem, r"\boxed{\$7200}").correct
+    (problem,) = loaded_from("scibench", [{**row, "unit": r"$10^3$ m"}], monkeypatch)
+    assert "The unit of the answer is $10^3$ m;" in problem.text
+    assert grade_problem(problem, r"\boxed{7.16667 \times 10^6 \text{ m}}").correct
 
 
 def test_packed_cases_cannot_run_code() -> None:
@@ -257,6 +308,7 @@ def test_list() -> None:
     result = CliRunner().invoke(app, ["data", "list"])
     assert result.exit_code == 0
     assert all(name in result.stdout for name in BENCHMARKS)
+    assert "https://github.com/teacherpeterpan/Logic-LLM " in result.stdout
     listed = json.loads(CliRunner().invoke(app, ["data", "list", "--json"]).stdout)
     assert [entry["name"] for entry in listed] == list(BENCHMARKS)
 

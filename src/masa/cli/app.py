@@ -109,6 +109,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Answers generated at a time.")] = 128,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     bf16: Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Default: where it is fast.")] = None,
+    unsafe_code_execution: Annotated[
+        bool, typer.Option("--unsafe-code-execution", help="Run code even where it cannot be isolated.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """How much a model solves: pass@k, majority, lengths. The same command goes on where it was stopped."""
@@ -132,6 +135,7 @@ def evaluate(
         bf16=bf16,
         data_dir=data_dir,
         output=output,
+        allow_unsafe_code=unsafe_code_execution,
     )
     run(model, options, k=k, as_json=json_)
 
@@ -182,6 +186,9 @@ def probe(
     ] = None,
     correct_threshold: Annotated[float, typer.Option(help="A reward of at least this is correct.")] = 0.99,
     seed: Annotated[int | None, typer.Option(help="Of all draws; default: the run's, else 0.")] = None,
+    unsafe_code_execution: Annotated[
+        bool, typer.Option("--unsafe-code-execution", help="Run code even where it cannot be isolated.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Does a model know what it can do, and what would that save? Or, of logged rollouts: would a gate have paid?"""
@@ -212,6 +219,7 @@ def probe(
             bf16=bf16,
             data_dir=data_dir,
             output=output,
+            allow_unsafe_code=unsafe_code_execution,
         )
         run(model, options, as_json=json_)
         return

@@ -32,9 +32,8 @@ def list_benchmarks(data_dir: Path | None = _DATA_DIR, as_json: bool = _JSON) ->
     for heading in ("name", "group", "rows", "grader", "here", "source", "licence"):
         table.add_column(heading, no_wrap=heading != "licence", justify="right" if heading == "rows" else "left")
     for name, entry in BENCHMARKS.items():
-        source = entry.source.replace("raw.githubusercontent.com/", "").split("/data/")[0]
         here = "yes" if found[name] else "-"
-        table.add_row(name, entry.group, str(entry.rows), entry.kind, here, source[:60], entry.licence)
+        table.add_row(name, entry.group, str(entry.rows), entry.kind, here, _place(entry.source), entry.licence)
     Console(width=180, highlight=False).print(table, markup=False)
 
 
@@ -81,6 +80,14 @@ def overlap(
         how = "equal" if match.exact else f"{match.share:.0%} alike"
         typer.echo(f"{mine[match.first][0]}  {theirs[match.second][0]}  {how}")
     typer.echo(f"{exact} of {len(mine)} problems stand in {second}, {len(matches) - exact} more are nearly the same")
+
+
+def _place(source: str) -> str:
+    """A Hub id or address as it is; of a single file on GitHub, its repository."""
+    raw = "https://raw.githubusercontent.com/"
+    if not source.startswith(raw):
+        return source
+    return "https://github.com/" + "/".join(source.removeprefix(raw).split("/")[:2])
 
 
 def _described(entry: Benchmark, path: Path | None) -> dict[str, Any]:

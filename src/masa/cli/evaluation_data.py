@@ -9,13 +9,14 @@ from typing import Any
 
 from masa.cli.data_source import DataSource, read_sources, read_yaml
 from masa.cli.loading import NamedModel
-from masa.errors import UserError
+from masa.errors import UserError, unknown_key_message
 from masa.evaluation.answers import Grader
 from masa.grading import grade_problems
 from masa.records import Problem
 from masa.runs.answers import file_name
 from masa.tasks.benchmarks import BENCHMARKS, load_benchmark
 from masa.tasks.dataset import BUNDLED, PROCEDURAL, load_problems
+from masa.tasks.sources import looks_like_file
 
 _HELD_OUT_SEED = 1000
 """Of procedural tasks: training draws with small seeds."""
@@ -89,6 +90,9 @@ def find_set(name: str, *, data_dir: Path | None = None, limit: int | None = Non
         path = next((place for place in places if place.is_file()), None)
         if path is not None:
             return _load(name, [DataSource(str(path), limit=limit)], limit)
+    if "/" not in name and not looks_like_file(name) and not Path(name).exists():
+        message = unknown_key_message("data set", name, [*BENCHMARKS, BUNDLED])
+        raise UserError(f"{message} (masa data list), or a file, or a Hub id (owner/name)")
     return _load(name, [DataSource(name, limit=limit)], limit)
 
 

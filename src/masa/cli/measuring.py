@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from masa.cli.loading import NamedModel, Policy, find_model, fingerprint, load_p
 from masa.errors import UserError
 from masa.evaluation.answers import Answers, EvaluationSet, collect
 from masa.evaluation.sampling import GroupSampler
+from masa.grading import CodeSettings, grade_problems
+from masa.grading.sandbox import check_isolation
 from masa.rollout.prompting import PromptBuilder
 from masa.rollout.requests import RequestMaker
 from masa.runs.answers import AnswerFolder, file_name
@@ -65,6 +68,8 @@ class Options:
     bf16: bool | None = None
     data_dir: Path | None = None
     output: Path | None = None
+    allow_unsafe_code: bool = False
+    """Run code even where it cannot be isolated."""
 
     def __post_init__(self) -> None:
         least = {"n": 1, "m": 0, "max_tokens": 1, "max_meta_tokens": 1, "min_length": 1, "batch_size": 1, "threads": 1}
@@ -225,8 +230,14 @@ def prepare(command: str, model_name: str, options: Options) -> Measuring:
     model = find_model(model_name)
     own = model.settings
     sets = tuple(find_sets(options.data, model, data_dir=options.data_dir, limit=options.limit))
+    if any(problem.kind == "code" for one in sets for problem in one.problems):  # before hours of sampling
+        check_isolation(CodeSettings(allow_unsafe=options.allow_unsafe_code))
+    if options.allow_unsafe_code:
+        sets = tuple(replace(one, grade=partial(grade_problems, allow_unsafe_code=True)) for one in sets)
     max_tokens = options.max_tokens or int(own.get("max_completion_length") or DEFAULT_MAX_TOKENS)
     min_length = options.min_length or int(own.get("min_solution_length") or min(DEFAULT_MIN_LENGTH, max_tokens))
+    if not options.m:  # nothing is foretold
+        min_length = min(min_length, max_tokens)
     if min_length > max_tokens:
         raise UserError(
             f"least foretold length {min_length} exceeds the limit of {max_tokens} tokens: see --min-length"

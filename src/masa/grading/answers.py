@@ -143,6 +143,8 @@ def _trim(statement: str) -> str | None:
     if re.match(r"not\b", line, re.IGNORECASE):
         return None
     end = _SENTENCE_END.search(line)
+    if end and end[0] == "?":  # it asks, and states nothing
+        return None
     if end:
         line = line[: end.start()]
     return line.strip().strip("*_`").strip() or None

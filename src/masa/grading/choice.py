@@ -22,7 +22,11 @@ _STATEMENT = re.compile(
 )
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*[)\].:]*")
 _LETTER_AND_TEXT = re.compile(r"(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[).:])\s*[:.-]?\s*(\S.*)", re.DOTALL)
-_OTHER_LABEL = re.compile(r"[(\[][A-Z][)\]]|\b[A-Z]\)|\b(?:and|or)\s+[A-Z]\b(?!')")
+# In what stands beside the option's own text; a lone letter counts where a phrase ends with it ("B. C. D", "maybe c").
+_OTHER_LABEL = re.compile(
+    r"[(\[][A-Z][)\]]|\b[A-Z]\)|\b(?:and|or)\s+[A-Z]\b(?!')"
+    r"|(?<!\bnot )(?<![\w'])[A-Z](?=\s*(?:[.,:;/|&]|$))|(?<![\w'])[a-z]\s*$"
+)
 _SEVERAL = re.compile(
     r"[(\[]?\b([A-Z])\b[)\]]?\s*(?:,|;|/|&|\+|\band\b|\bor\b|\bund\b)\s*[(\[]?\b([A-Z])\b", re.IGNORECASE
 )
@@ -93,9 +97,13 @@ def _by_letter(answer: str, options: tuple[str, ...], texts: dict[str, list[str]
     # "B) blue, since ...": whatever follows must name no other option, by letter or by text.
     others = [text for text, letters in texts.items() if letter not in letters and len(text) > 1]
     own = next((text for text, letters in texts.items() if letter in letters), "")
-    remainder = f" {_plain(rest)} ".replace(own, " ", 1) if own else f" {_plain(rest)} "
-    named = any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", remainder) for text in others)
-    return None if named or _OTHER_LABEL.search(rest) or _SEVERAL.search(text) else letter
+    whole = f" {_plain(rest)} "
+    remainder = whole.replace(own, " ", 1) if own else whole
+    named = any(
+        re.search(rf"(?<!\w){re.escape(text)}(?!\w)", whole if own and own in text else remainder) for text in others
+    )
+    beside = re.sub(re.escape(own), " ", rest, count=1, flags=re.IGNORECASE) if own else rest
+    return None if named or _OTHER_LABEL.search(beside) or _SEVERAL.search(text) else letter
 
 
 def _known(letter: str, options: tuple[str, ...]) -> str | None:

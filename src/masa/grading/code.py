@@ -50,14 +50,18 @@ class CodeTests:
                 raise UserError(f"the {name} of a code problem are no Python: mend the row")
 
     def tested_name(self) -> str:
-        """The entry point that was given, or the first name that the tests call and Python does not have."""
+        """The entry point that was given, or the first name that the tests call and neither they nor Python define."""
         if self.entry_point or self.cases:
             return self.entry_point
-        tree = _parsed(self.tests)
+        nodes = list(ast.walk(_parsed(self.tests) or ast.Module([], [])))
+        helpers = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        helpers |= {
+            alias.asname or alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
+        }
         called = [
             node.func.id
-            for node in ast.walk(tree or ast.Module([], []))
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            for node in nodes
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in helpers
         ]
         own = [name for name in called if not hasattr(builtins, name)]
         # Some problems ask for a function with a built-in's name.

@@ -38,12 +38,13 @@ def olympiad(row: Mapping[str, Any]) -> Asked:
 
 def science(row: Mapping[str, Any]) -> Asked:
     """SciBench: within 5 %, in the unit that the row names, which may hold a power of ten."""
-    unit = str(row.get("unit") or "").strip().strip("$").strip()
+    unit = str(row.get("unit") or "").strip()
     settings: Extra = {"relative_tolerance": 0.05}
     if unit:
         settings["unit"] = unit
     problem = " ".join(str(row["problem"]).split())
-    asked = f" The unit of the answer is ${unit}$; give the number alone." if unit else ""
+    shown = unit if "$" in unit else f"${unit}$"
+    asked = f" The unit of the answer is {shown}; give the number alone." if unit else ""
     return f"{problem}\n\n{BOXED}{asked}", {"grader_settings": settings}
 
 

@@ -124,13 +124,17 @@ class np:
     def allclose(left, right, rtol=1e-05, atol=1e-08):
         if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
             return len(left) == len(right) and all(map(lambda a, b: np.allclose(a, b, rtol, atol), left, right))
-        return left == right or abs(left - right) <= atol + rtol * abs(right)
+        return left == right or abs(left - right) <= atol + rtol * abs(right) < float("inf")
 '''
 
 
 def without_numpy(tests: str) -> str:
     """Tests that need nothing but the standard library: the sandbox has nothing else."""
     return tests.replace("import numpy as np", _ALLCLOSE, 1)
+
+
+_FINDERS = ("check_str", "text_match_three", "text_starta_endb")
+"""Functions that say whether they find a pattern: by a match or None, or by True or False."""
 
 
 def tests_by_solution(row: Mapping[str, Any]) -> str:
@@ -145,8 +149,8 @@ _inputs = json.loads({json.dumps(inputs)!r})
 _atol = {float(row.get("atol") or 0)!r}
 
 def _same(mine, wanted):
-    if type(wanted).__name__ == "Match":
-        return mine is not None  # a few tasks ask whether a pattern is found
+    if {name in _FINDERS}:
+        return (mine is None or mine is False) == (wanted is None)
     if mine == wanted:
         return True
     if isinstance(mine, (list, tuple)) and isinstance(wanted, (list, tuple)):

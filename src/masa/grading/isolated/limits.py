@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NOBODY = 65534
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_CAPABILITY_VERSION = 0x20080522
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NAMESPACES = 0x7E020000  # every kind of namespace
 _AF_UNIX = 1
@@ -50,13 +51,15 @@ def _libc() -> ctypes.CDLL:
 
 
 def become_nobody() -> None:
-    """Gives up root for good, and counts its processes in a user namespace of its own where that can be had."""
+    """Gives up root and all capabilities, and counts its processes in a user namespace of its own, if it can be had."""
     libc = _libc()
     if os.getuid() == 0:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
         libc.unshare(_CLONE_NEWUSER)
+    # Whoever makes a user namespace holds every capability in it.
+    libc.capset(ctypes.create_string_buffer(struct.pack("Ii", _CAPABILITY_VERSION, 0)), bytes(24))
     # A change of user clears the first; the second keeps others of the same user out of this process's memory.
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
