@@ -131,3 +131,9 @@ def test_settings_of_another_kind_are_refused() -> None:
 @pytest.mark.parametrize("part", ["(A) ", "A or ", "\\text{", "answer is ", "B) "])
 def test_long_texts_cost_little(part: str) -> None:
     assert not verdict(part * 20_000, "C")
+
+
+def test_however_an_option_is_named_it_is_one_ballot():
+    settings = ChoiceSettings(("red", "blue"))
+    said = ["Answer: B", r"\boxed{(B)}", "The answer is B) blue", "Answer: blue"]
+    assert {grade(text, "B", "choice", settings).extracted for text in said} == {"B"}

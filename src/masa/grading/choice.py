@@ -39,6 +39,9 @@ def grade_choice(text: str, gold: str, settings: ChoiceSettings | None = None) -
         text: a whole completion (`\boxed{B}`, `Answer: (B)`, `The answer is B) blue`), or nothing but the answer.
         gold: the letter of the right option, or its text where the settings hold the options.
 
+    Returns:
+        The verdict; `extracted` is the letter of the option named, however it was named: votes for it count together.
+
     Never raises, whatever the model wrote.
     """
     settings = settings or ChoiceSettings()
@@ -56,7 +59,7 @@ def grade_choice(text: str, gold: str, settings: ChoiceSettings | None = None) -
     if chosen is None:
         return Grade(correct=False, extracted=answer, reason="the answer does not name one option")
     correct = chosen == right
-    return Grade(correct, answer, f"names option {chosen}" + ("" if correct else f", right is {right}"))
+    return Grade(correct, chosen, f"names option {chosen}" + ("" if correct else f", right is {right}"))
 
 
 def bare_option(option: str, place: int) -> str:
