@@ -25,6 +25,7 @@ def settings(**values: Any) -> list[str]:
 QUICK = [
     *settings(max_steps=2, parallel_steps=1, problems_per_step=2, num_generations=2, max_completion_length=64),
     *("--set", "heldout.data.size=4", "--set", "heldout.solutions=2"),
+    *("--set", "heldout.transfer={source: bundled, size: 3, split: heldout, config: {tasks: [gcd]}}"),
 ]
 OFTEN = [*settings(save_strategy="steps", save_steps=1), "--set", "heldout.every=1"]
 
@@ -62,6 +63,8 @@ def test_a_run_from_config_to_report_and_its_continuation(
     evaluations = [json.loads(line) for line in (run / "evaluations.jsonl").read_text().splitlines()]
     assert [row["step"] for row in evaluations] == [0, 1, 2]
     assert all(0 <= row["pass_at_1_low"] <= row["pass_at_1"] <= row["pass_at_1_high"] <= 1 for row in evaluations)
+    assert all(row["transfer_problems"] == 3 and row["problems"] == 4 for row in evaluations)
+    assert all({task.split("/")[0] for task in row["transfer_by_task"]} == {"gcd"} for row in evaluations)
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
     assert (run / "report.html").stat().st_size > 100_000
     assert (run / "checkpoint-2" / "model.safetensors").exists()

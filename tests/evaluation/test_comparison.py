@@ -283,3 +283,14 @@ def test_without_the_baseline_only_what_needs_none() -> None:
         compare([], baseline="grpo")
     with pytest.raises(ValueError, match="two results"):
         compare([result("new", 0, [0, 1], [0, 0])] * 2, baseline="grpo")
+
+
+def test_tasks_that_were_not_trained_on_are_compared_beside() -> None:
+    runs = [result(arm, seed, [0, 900], [0.0, 0.5]) for arm in ("grpo", "new") for seed in (0, 1)]
+    assert by_name(compare(runs, baseline="grpo"))["new"]["final"]["transfer"] is None
+    for run, value in zip(runs, (0.1, 0.2, 0.3, 0.5), strict=True):
+        run["curve"][-1]["transfer"] = value
+    final = by_name(compare(runs, baseline="grpo"))["new"]["final"]
+    assert final["transfer"]["mean"] == pytest.approx(0.4)
+    assert final["transfer_difference"]["mean"] == pytest.approx(0.25)
+    assert final["pass_at_1"]["mean"] == 0.5

@@ -34,6 +34,15 @@ class HeldOutSettings:
     predictions: int = 8
     every: int = 0
     """Also evaluate every so many steps; 0: only before and after."""
+    transfer: list[DataSource] = field(default_factory=list)
+    """Problems of tasks that are not trained on: measured beside, and no part of the accuracy."""
+
+    def as_plain(self) -> dict[str, Any]:
+        """As plain values, without what is not used."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("data", "transfer"):
+            values[name] = [set_fields(source) for source in values[name]]
+        return {name: value for name, value in values.items() if value or name != "transfer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +67,7 @@ class Job:
         return {
             "model": self.model,
             "data": [set_fields(source) for source in self.data],
-            "heldout": {
-                "data": [set_fields(source) for source in self.heldout.data],
-                "solutions": self.heldout.solutions,
-                "predictions": self.heldout.predictions,
-                "every": self.heldout.every,
-            },
+            "heldout": self.heldout.as_plain(),
             "prompt": self.prompt,
             "system": self.system,
             "reward": self.reward,
@@ -186,11 +190,13 @@ def _heldout(value: Any, where: str) -> HeldOutSettings:
     for key in settings:
         if key not in known:
             raise UserError(unknown_key_message("setting of heldout", key, known, where=where))
-    refuse_wrong_types({key: settings[key] for key in settings if key != "data"}, HeldOutSettings, "heldout")
+    sources = ("data", "transfer")
+    refuse_wrong_types({key: settings[key] for key in settings if key not in sources}, HeldOutSettings, "heldout")
     for name, least in (("solutions", 1), ("predictions", 0), ("every", 0)):
         if settings.get(name, least) < least:
             raise UserError(f"heldout.{name} is {settings[name]}: it must be at least {least}")
-    return HeldOutSettings(**settings | {"data": read_sources(settings.get("data", []), "heldout.data")})
+    named = {name: read_sources(settings.get(name, []), f"heldout.{name}") for name in sources}
+    return HeldOutSettings(**settings | named)
 
 
 def _number(value: Any) -> Any:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from masa.training import checkpoint
 from masa.training.trainer import MASATrainer
 
 Reward = Callable[..., Sequence[float | None]]
+_TRANSFER = ("problems", "pass_at_1", "pass_at_1_low", "pass_at_1_high", "by_task")
+"""What is written of problems whose tasks are not trained on."""
 
 
 def run(job: Job, *, resume: bool = False) -> Path:
@@ -48,8 +51,8 @@ def run(job: Job, *, resume: bool = False) -> Path:
     args = job.args
     model_path = models.resolve(job.model)
     reward = _load_reward(job.reward) if job.reward else correctness_reward
-    heldout_problems = _load(job.heldout.data, console)
-    problems = _without(_load(job.data, console), heldout_problems, console)
+    heldout_problems, transfer = _load(job.heldout.data, console), _load(job.heldout.transfer, console)
+    problems = _without(_load(job.data, console), [*heldout_problems, *transfer], console)
     folder = RunFolder.create(
         args.output_dir,
         job.context() | args.resolved(),
@@ -88,7 +91,7 @@ def run(job: Job, *, resume: bool = False) -> Path:
     progress = Progress(console, total=trainer.args.max_steps, output=folder.path)
     trainer.step_listeners.append(progress.update)
     trainer.add_callback(_Budget(trainer, job))
-    evaluate = _evaluator(job, trainer, heldout_problems, progress)
+    evaluate = _evaluator(job, trainer, heldout_problems, transfer, progress)
     if job.heldout.every:
         trainer.add_callback(_EvaluateEvery(job.heldout.every, evaluate))
     if last is None:
@@ -170,31 +173,24 @@ def _load_reward(name: str) -> Reward:
 
 
 def _evaluator(
-    job: Job, trainer: MASATrainer, problems: Sequence[Problem], progress: Progress
+    job: Job, trainer: MASATrainer, problems: Sequence[Problem], transfer: Sequence[Problem], progress: Progress
 ) -> Callable[[int], None]:
-    """Measures the held-out problems after a step and writes the result to the run folder."""
+    """Measures the held-out problems after a step, and those of other tasks; writes the result to the run folder."""
     if not problems:
         return lambda _: None
-    dataset = _dataset(problems, job)
-
-    prompts = trainer.prompts.without_cache()
-    heldout = HeldOut(
-        rows=[dataset[key] for key in trainer.limits.usable_keys(dataset, prompts, where="the held-out data")],
-        prompts=prompts,
-        requests=trainer.args.request_maker(),
-        is_correct=trainer.correct,
-        decode=trainer.decode,
-        solutions=job.heldout.solutions,
-        predictions=job.heldout.predictions if trainer.args.num_meta_generations else 0,
-        min_length=trainer.args.min_solution_length,
-        predictor=trainer.experience.advisers.predictor,
-        gate=trainer.experience.advisers.gate,
-    )
+    heldout = _heldout(job, trainer, problems, "the held-out data")
+    beside = None
+    if transfer:
+        beside = replace(_heldout(job, trainer, transfer, "the transfer data"), predictions=0, gate=None)
 
     def evaluate(step: int) -> None:
         started = time.perf_counter()
         with trainer.threads():
             row = heldout.measure(trainer.engine, step)
+            if beside is not None:
+                other = beside.measure(trainer.engine, step)
+                row |= {f"transfer_{name}": other[name] for name in _TRANSFER}
+                row["evaluation_tokens"] += other["evaluation_tokens"]
         row["tokens"] = trainer.ledger.generated_tokens
         row["seconds"] = sum(value for name, value in trainer.ledger.seconds.items() if name != "evaluation")
         trainer.ledger.add(evaluation_tokens=row["evaluation_tokens"])
@@ -205,6 +201,23 @@ def _evaluator(
         progress.evaluated(row)
 
     return evaluate
+
+
+def _heldout(job: Job, trainer: MASATrainer, problems: Sequence[Problem], where: str) -> HeldOut:
+    dataset = _dataset(problems, job)
+    prompts = trainer.prompts.without_cache()
+    return HeldOut(
+        rows=[dataset[key] for key in trainer.limits.usable_keys(dataset, prompts, where=where)],
+        prompts=prompts,
+        requests=trainer.args.request_maker(),
+        is_correct=trainer.correct,
+        decode=trainer.decode,
+        solutions=job.heldout.solutions,
+        predictions=job.heldout.predictions if trainer.args.num_meta_generations else 0,
+        min_length=trainer.args.min_solution_length,
+        predictor=trainer.experience.advisers.predictor,
+        gate=trainer.experience.advisers.gate,
+    )
 
 
 class _EvaluateEvery(TrainerCallback):  # type: ignore[misc]

@@ -231,12 +231,15 @@ def _mean_curve_reach(arm: _Arm, axis: str, threshold: float, window: int) -> fl
 
 
 def _final(arm: _Arm, base: _Arm | None) -> dict[str, Any]:
-    """Accuracy at the last evaluation: over seeds, and within each seed over problems."""
+    """Accuracy at the last evaluation: over seeds, and within each seed over problems; also on tasks not trained on."""
+    other, their_other = _transfer(arm), {} if base is None else _transfer(base)
     last = {seed: float(result["curve"][-1]["pass_at_1"]) for seed, result in arm.results.items()}
     theirs = {} if base is None else {s: float(r["curve"][-1]["pass_at_1"]) for s, r in base.results.items()}
     return {
         "pass_at_1": _plain(estimate(last.values())),
         "difference": None if base is None else _paired(last, theirs),
+        "transfer": _plain(estimate(other.values())),
+        "transfer_difference": None if base is None else _paired(other, their_other),
         "by_seed": [
             {
                 "seed": seed,
@@ -247,6 +250,11 @@ def _final(arm: _Arm, base: _Arm | None) -> dict[str, Any]:
             for seed, result in arm.results.items()
         ],
     }
+
+
+def _transfer(arm: _Arm) -> dict[int, float]:
+    ends = {seed: result["curve"][-1].get("transfer") for seed, result in arm.results.items()}
+    return {seed: float(value) for seed, value in ends.items() if value is not None}
 
 
 def _over_problems(rates: Sequence[float] | None, prefix: str) -> dict[str, Any]:

@@ -100,7 +100,9 @@ def _evaluation(row: Mapping[str, Any], by_step: Mapping[int, Mapping[str, Any]]
     if any(value is None for value in found.values()):
         missing = ", ".join(name for name, value in found.items() if value is None)
         raise UserError(f"the evaluation of step {step} lacks {missing}: the run is of another version; run it again")
-    return found | {"live_tokens": live, "awareness": {name: row[name] for name in AWARENESS if name in row}}
+    beside = {"transfer": row["transfer_pass_at_1"]} if "transfer_pass_at_1" in row else {}
+    awareness = {name: row[name] for name in AWARENESS if name in row}
+    return found | beside | {"live_tokens": live, "awareness": awareness}
 
 
 def _thinned(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

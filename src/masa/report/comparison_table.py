@@ -139,6 +139,16 @@ def _final(comparison: Mapping[str, Any]) -> list[Row]:
             [_points(final["difference"]) for final in finals],
             "Paired by seed, whatever was spent.",
         ),
+        Row(
+            "final pass@1, other tasks",
+            [_accuracy(final.get("transfer")) for final in finals],
+            "On problems of tasks that were not trained on (heldout.transfer).",
+        ),
+        Row(
+            "… minus baseline",
+            [_points(final.get("transfer_difference")) for final in finals],
+            "Paired by seed.",
+        ),
     ]
 
 
