@@ -29,6 +29,7 @@ from masa.report import write_report
 from masa.runs import RunFolder
 from masa.tasks.dataset import to_dataset
 from masa.training import checkpoint
+from masa.training.interruption import leaving_with_a_word
 from masa.training.trainer import MASATrainer
 
 Reward = Callable[..., Sequence[float | None]]
@@ -39,7 +40,13 @@ def run(job: Job, *, resume: bool = False) -> Path:
 
     Raises:
         UserError: on anything the user can mend, before training where it can be known by then.
+        Interrupted: on Ctrl-C or SIGTERM; training finishes its step and saves a checkpoint first.
     """
+    with leaving_with_a_word(f"while not training: go on with --resume where {job.args.output_dir} has a checkpoint"):
+        return _run(job, resume=resume)
+
+
+def _run(job: Job, *, resume: bool) -> Path:
     console = Console(stderr=True, markup=False)  # brackets in paths and texts are theirs
     _check_launcher()
     transformers_logging.set_verbosity_error()

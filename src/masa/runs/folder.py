@@ -187,6 +187,23 @@ class RunFolder:
         atomic_write_bytes(path, gzip_rows(rows))
         return path
 
+    def write_step(
+        self,
+        step: int,
+        metrics: Mapping[str, Any],
+        totals: Mapping[str, Any],
+        rollouts: Iterable[Mapping[str, Any]] | None,
+    ) -> None:
+        """Writes all that one step leaves; the line of metrics after its rollouts, so that it speaks of what is there.
+
+        Raises:
+            OSError: if the disk is full, with the file's name.
+        """
+        if rollouts is not None:
+            self.write_rollouts(step, rollouts)
+        self.append_metrics(step, metrics)
+        self.write_ledger(totals)
+
     def write_ledger(self, state: Mapping[str, Any]) -> None:
         """Writes the totals so far (`Ledger.state_dict()`)."""
         cleaned, _ = without_nonfinite(plain(state))
