@@ -45,10 +45,16 @@ def finish(run: Path, *, steps: int, resume: bool = False) -> None:
     assert process.returncode == 0, words
 
 
-def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
-    """Until the run's metrics have the step, or the process has ended."""
+def written(run: Path) -> int:
+    """When the run's metrics were last written; 0 if never."""
+    path = RunFolder(run).metrics_path
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def wait_for_step(process: subprocess.Popen[str], run: Path, step: int, since: int = 0) -> None:
+    """Until the metrics, written after `since`, have the step, or the process has ended."""
     deadline = time.monotonic() + 120
-    while process.poll() is None and (RunFolder(run).last_step() or 0) < step:
+    while process.poll() is None and (written(run) == since or (RunFolder(run).last_step() or 0) < step):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -111,9 +117,10 @@ def test_fifty_kills_at_random_moments(tmp_path: Path) -> None:
         last = latest(run) if run.exists() else None
         if last is None:
             shutil.rmtree(run, ignore_errors=True)  # before its first checkpoint a run starts anew
+        before = written(run)
         process = start(run, steps=steps, resume=last is not None)
         if draw.random() < 0.9:  # else while it starts
-            wait_for_step(process, run, 1 + (0 if last is None else int(last.name.partition("-")[2])))
+            wait_for_step(process, run, 1 + (0 if last is None else int(last.name.partition("-")[2])), before)
             time.sleep(draw.uniform(0, 0.7))
         else:
             time.sleep(draw.uniform(0, 6))

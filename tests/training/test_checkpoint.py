@@ -191,6 +191,23 @@ def test_a_signal_finishes_the_step_saves_and_leaves(
     assert left_behind(tmp_path / "run", 4) == left_behind(tmp_path / "whole", 4)
 
 
+def test_a_signal_s_checkpoint_outlives_a_limit_of_one_beside_the_best(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    trainer = make_trainer(**SAVING, save_total_limit=1, max_steps=4)
+
+    def choose(row: dict[str, Any]) -> None:
+        trainer.state.best_global_step = 1
+        if row["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer.step_listeners.append(choose)
+    with pytest.raises(Interrupted):
+        trainer.train()
+    found = sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*"))
+    assert found == ["checkpoint-1", "checkpoint-2"]
+
+
 def test_a_second_signal_leaves_at_once(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     def twice(completions: Any, **_: Any) -> list[float]:
         os.kill(os.getpid(), signal.SIGTERM)

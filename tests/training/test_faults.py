@@ -272,6 +272,18 @@ def test_the_count_in_a_row_outlives_a_resume(make_trainer: MakeTrainer, poisone
         make_trainer(**settings, max_steps=4).train(resume_from_checkpoint=True)
 
 
+def test_a_model_whose_weights_are_not_finite_is_named(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(preset="grpo")
+
+    def ruin(_: dict[str, Any]) -> None:
+        with torch.no_grad():
+            next(trainer.model.parameters()).fill_(NAN)
+
+    trainer.step_listeners.append(ruin)
+    with pytest.raises(UserError, match=r"weights are not finite.*go back to an earlier checkpoint"):
+        trainer.train()
+
+
 # Trackers
 
 

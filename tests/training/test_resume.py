@@ -164,3 +164,18 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name_and_value(make_traine
     assert RunFolder.open(tmp_path / "other").read_metrics() == before
     with pytest.raises(UserError, match="no whole checkpoint"):
         make_trainer(**settings, output_dir=str(tmp_path / "third")).train(resume_from_checkpoint=True)
+
+
+def test_the_best_checkpoint_is_kept_and_named_where_it_is(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(preset="grpo", save_strategy="steps", save_steps=1, save_total_limit=2, max_steps=4)
+
+    def choose(row: dict[str, Any]) -> None:
+        trainer.state.best_global_step = 2 if row["step"] >= 2 else None
+
+    trainer.step_listeners.append(choose)
+    trainer.train()
+    best = tmp_path / "run" / "checkpoint-2"
+    assert sorted(path.name for path in best.parent.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+    for folder in (best, best.with_name("checkpoint-4")):
+        state = json.loads((folder / "trainer_state.json").read_text())
+        assert state["best_model_checkpoint"] == str(best)

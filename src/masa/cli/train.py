@@ -26,7 +26,7 @@ from masa.evaluation.heldout import HeldOut
 from masa.grading.reward import correctness_reward
 from masa.records import Problem
 from masa.report import write_report
-from masa.runs import RunFolder
+from masa.runs import Ledger, RunFolder
 from masa.tasks.dataset import to_dataset
 from masa.training import checkpoint
 from masa.training.interruption import leaving_with_a_word
@@ -69,6 +69,8 @@ def _run(job: Job, *, resume: bool) -> Path:
         raise UserError(
             f"{folder.path} holds {folder.last_step()} steps but no checkpoint to resume from: name another output"
         )
+    if last is not None and _is_spent(job, checkpoint.ledger_of(last)):
+        args.max_steps = checkpoint.step_of(last)  # it ended by its budget: what is left is what follows training
     model, tokenizer = load_model(model_path, is_trained=True)
     try:
         trainer = MASATrainer(
@@ -235,10 +237,13 @@ class _Budget(TrainerCallback):  # type: ignore[misc]
         self._job = job
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        minutes = sum(self._trainer.ledger.seconds.values()) / 60
-        tokens = self._trainer.ledger.generated_tokens
-        if (self._job.max_tokens is not None and tokens >= self._job.max_tokens) or (
-            self._job.max_minutes is not None and minutes >= self._job.max_minutes
-        ):
+        if _is_spent(self._job, self._trainer.ledger):
             control.should_training_stop = True
             control.should_save = True
+
+
+def _is_spent(job: Job, ledger: Ledger) -> bool:
+    minutes = sum(ledger.seconds.values()) / 60
+    return (job.max_tokens is not None and ledger.generated_tokens >= job.max_tokens) or (
+        job.max_minutes is not None and minutes >= job.max_minutes
+    )

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
 from masa.errors import UserError
-from masa.runs import RunFolder, atomic_write_text, disk
+from masa.runs import Ledger, RunFolder, atomic_write_text, disk
 from masa.runs.jsonlines import differing, plain
 
 if TYPE_CHECKING:
@@ -149,6 +150,9 @@ def staged(trainer: MASATrainer, trial: Any) -> Iterator[Path]:
     trainer.args.save_total_limit, trainer.args.output_dir = None, str(staging)
     try:
         yield staging / final.name
+        if str(trainer.state.best_model_checkpoint).startswith(str(staging)):
+            trainer.state.best_model_checkpoint = str(final)
+            trainer.state.save_to_json(str(staging / final.name / TRAINER_STATE_NAME))
         _sync(staging / final.name)
     except Exception as error:
         message = _disk_full(error, staging / final.name, trainer) if disk.is_full(error) else None
@@ -162,7 +166,11 @@ def staged(trainer: MASATrainer, trial: Any) -> Iterator[Path]:
         shutil.rmtree(final)
     (staging / final.name).replace(final)
     shutil.rmtree(staging, ignore_errors=True)
-    rotate_checkpoints(output_dir=str(final.parent), save_total_limit=limit)
+    rotate_checkpoints(
+        output_dir=str(final.parent),
+        save_total_limit=limit,
+        best_model_checkpoint=trainer.state.best_model_checkpoint,
+    )
 
 
 def _sync(folder: Path) -> None:
@@ -232,6 +240,13 @@ def to_resume(asked: str | bool | None, output: str) -> Path | None:
 def step_of(folder: Path | None) -> int:
     """The step after which a checkpoint was made; 0 for none."""
     return 0 if folder is None else int(json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["step"])
+
+
+def ledger_of(folder: Path) -> Ledger:
+    """What a run had spent when a whole checkpoint was made."""
+    ledger = Ledger()
+    ledger.load_state_dict(json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["ledger"])
+    return ledger
 
 
 @contextmanager

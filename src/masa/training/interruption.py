@@ -54,8 +54,15 @@ class Interruption(TrainerCallback):  # type: ignore[misc]
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Note where to go on from.
+
+        Raises:
+            Interrupted: where the orderly end of training would delete all checkpoints but the best one.
+        """
         step = state.global_step
         self._words = f"after step {step}: checkpoint-{step} is saved in {args.output_dir}, --resume goes on from it"
+        if self._number is not None and args.save_total_limit == 1 and state.best_model_checkpoint:
+            raise Interrupted(self._number, self._words)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -68,3 +69,22 @@ class FiniteUpdates:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._in_a_row = int(state["in_a_row"])
+
+
+@contextmanager
+def finite_outputs(output: str) -> Iterator[None]:
+    """Says what to do where the policy itself has become useless: its weights are not finite any more.
+
+    Args:
+        output: the run folder.
+
+    Raises:
+        UserError: in place of the engine's error.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        raise UserError(
+            f"the model cannot be sampled from: {error}; its weights are not finite, so lower the learning rates and "
+            f"go back to an earlier checkpoint of {output} (its newest: {latest(output)})"
+        ) from error

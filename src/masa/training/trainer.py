@@ -36,7 +36,7 @@ from masa.training.imitation import ExpertLoop, make_imitation, warm_start
 from masa.training.interruption import Interruption
 from masa.training.measures import Measures, trl_metrics
 from masa.training.microbatches import build_micro_batches, denominators
-from masa.training.nonfinite import FiniteUpdates
+from masa.training.nonfinite import FiniteUpdates, finite_outputs
 from masa.training.packed_forward import PackedForward
 from masa.training.problem_stream import ProblemStream
 from masa.training.prompt_limits import PromptLimits
@@ -285,7 +285,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         trackers.guard(self.callback_handler.callbacks)
         if self.run is None:
             self.run = checkpoint.run_folder(self.args, resume=last is not None)
-        with self.threads(), self.interruption.watch(), checkpoint.only_tensors(last):
+        output = self.args.output_dir
+        with self.threads(), self.interruption.watch(), checkpoint.only_tensors(last), finite_outputs(output):
             if self.args.warm_start and last is None:
                 self.measures.warm_start = warm_start(self)
             return super().train(None if last is None else str(last), *args, **kwargs)
