@@ -11,7 +11,7 @@ import random
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,30 +39,33 @@ pytestmark = [
 
 
 class Places:
-    """Counts places where a kill would hurt, and dies at one of them."""
+    """Counts places where a kill would hurt, and dies at the n-th: of all, or of those of one name."""
 
-    def __init__(self, fatal: int) -> None:
+    def __init__(self, fatal: int, name: str) -> None:
         self._left = fatal
+        self._name = name
 
-    def pass_by(self, before_death: Callable[[], Any] = lambda: None) -> None:
-        self._left -= 1
+    def pass_by(self, name: str, before_death: Callable[[], Any] = lambda: None) -> None:
+        self._left -= self._name in ("", name)
         if self._left == 0:
+            self._left = -1  # what is done before death passes by here as well
             before_death()
             os._exit(KILLED)
 
     def audit(self, event: str, args: tuple[Any, ...]) -> None:
         is_write = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
         if is_write or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"):
-            self.pass_by()
+            self.pass_by(event)
 
     def halved(self, write: Callable[..., Any], path_at: int) -> Callable[..., Any]:
         """A writer that may leave half of its file."""
 
         def written(*args: Any, **kwargs: Any) -> None:
-            self.pass_by()
-            write(*args, **kwargs)
             path = Path(args[path_at])
-            self.pass_by(lambda: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]))
+            write(*args, **kwargs)
+            self.pass_by(
+                f"half of {path.name}", lambda: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            )
 
         return written
 
@@ -71,14 +74,14 @@ class Places:
         fsync = os.fsync
 
         def synced(descriptor: int) -> None:
-            self.pass_by()
+            self.pass_by("sync")
             fsync(descriptor)
 
         append = masa.runs.folder.append_row
 
         def appended(path: Path, row: Any) -> None:
             line = encode_row(row)
-            self.pass_by(lambda: path.open("ab").write(line[: len(line) // 2]))
+            self.pass_by("half a line", lambda: path.open("ab").write(line[: len(line) // 2]))
             append(path, row)
 
         os.fsync = synced
@@ -88,18 +91,18 @@ class Places:
         sys.addaudithook(self.audit)
 
 
-def live(make_trainer: MakeTrainer, run: Path, fatal: int) -> int:
+def live(make_trainer: MakeTrainer, run: Path, fatal: int, name: str = "") -> int:
     """Go on with the run in a process that dies at its n-th place (0: never); gives its exit code."""
     child = os.fork()
     if not child:
-        _be_the_child(make_trainer, run, fatal)
+        _be_the_child(make_trainer, run, Places(fatal, name))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _be_the_child(make_trainer: MakeTrainer, run: Path, fatal: int) -> NoReturn:
+def _be_the_child(make_trainer: MakeTrainer, run: Path, places: Places) -> NoReturn:
     code = 1
     try:
-        Places(fatal).arm()
+        places.arm()
         if latest(run) is None:
             shutil.rmtree(run, ignore_errors=True)  # before its first checkpoint a run starts anew
         trainer = make_trainer(**SETTINGS, **SAVING, output_dir=str(run))
@@ -111,18 +114,18 @@ def _be_the_child(make_trainer: MakeTrainer, run: Path, fatal: int) -> NoReturn:
         os._exit(code)
 
 
-def killed_again_and_again(make_trainer: MakeTrainer, tmp_path: Path, deaths: int, *, furthest: int, seed: int) -> None:
+def killed_again_and_again(make_trainer: MakeTrainer, tmp_path: Path, deaths: Sequence[tuple[str, int]]) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     make_trainer(**SETTINGS, **SAVING, output_dir=str(whole)).train()
-    draw = random.Random(seed)
-    died = 0
-    while died < deaths:
-        if latest(run) == run / f"checkpoint-{STEPS}":  # nothing left to interrupt: once more
-            assert_equal(run, whole)
-            shutil.rmtree(run)
-        code = live(make_trainer, run, draw.randint(1, furthest))
-        assert code in (0, KILLED), f"a run resumed after {died} kills failed by itself"
-        died += code == KILLED
+    for name, fatal in deaths:
+        code = 0
+        while code == 0:  # a run that came to its end before it died: from the start
+            if latest(run) == run / f"checkpoint-{STEPS}":
+                assert live(make_trainer, run, 0) == 0
+                assert_equal(run, whole)
+                shutil.rmtree(run)
+            code = live(make_trainer, run, fatal, name)
+        assert code == KILLED, "a run failed by itself when it was resumed"
     assert live(make_trainer, run, 0) == 0
     assert_equal(run, whole)
     assert not list(run.rglob(".*"))  # neither temporary files nor a staging folder are left
@@ -138,11 +141,30 @@ def assert_equal(run: Path, whole: Path) -> None:
     assert all(torch.equal(there[key], here[key]) for key in there)
 
 
+NAMED = [
+    ("half a line", 2),
+    ("half of model.safetensors", 2),
+    ("half a line", 1),
+    ("half of optimizer.pt", 2),
+    ("half of masa_expert_optimizer.pt", 2),
+    ("os.rename", 1),
+    ("os.rename", 6),
+    ("os.remove", 9),
+    ("os.rmdir", 2),
+    ("sync", 3),
+    ("sync", 9),
+    ("os.mkdir", 3),
+    ("open", 2),
+]
+"""Each kind of place, at the n-th time that a process comes by."""
+
+
 def test_a_run_killed_where_it_writes_is_the_run_that_was_not(make_trainer: MakeTrainer, tmp_path: Path) -> None:
-    killed_again_and_again(make_trainer, tmp_path, deaths=12, furthest=100, seed=1)
+    killed_again_and_again(make_trainer, tmp_path, NAMED)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_run_killed_where_it_writes_a_hundred_times(make_trainer: MakeTrainer, tmp_path: Path, seed: int) -> None:
-    killed_again_and_again(make_trainer, tmp_path, deaths=100, furthest=120, seed=100 + seed)
+    draw = random.Random(seed)
+    killed_again_and_again(make_trainer, tmp_path, [("", draw.randint(1, 120)) for _ in range(100)])

@@ -24,7 +24,7 @@ class Interruption(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self._number: int | None = None
-        self._words = "before a step was done"
+        self._words = ""
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -33,7 +33,7 @@ class Interruption(TrainerCallback):  # type: ignore[misc]
         Raises:
             Interrupted: at the end if a signal came, at once if a second one comes.
         """
-        self._number = None
+        self._number, self._words = None, "before a step was done"
         with _handled(self._note):
             yield
         if self._number is not None:
