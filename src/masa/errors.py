@@ -1,8 +1,9 @@
-"""The one exception for the user's mistakes, and the wording for names that do not exist."""
+"""The one exception for the user's mistakes, the one for signals, and the wording for names that do not exist."""
 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -11,6 +12,22 @@ class UserError(ValueError):
 
     The command line prints the line without a traceback and exits with 2.
     """
+
+
+class Interrupted(SystemExit):
+    """A signal ended the work. Uncaught, the process leaves with 128 + its number: 130 for Ctrl-C, 143 for SIGTERM.
+
+    Args:
+        number: the signal's.
+        words: what was kept and how to go on, in one line.
+    """
+
+    def __init__(self, number: int, words: str) -> None:
+        super().__init__(128 + number)
+        self.words = f"stopped by {signal.Signals(number).name} {words}"
+
+    def __str__(self) -> str:
+        return self.words
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -77,11 +77,24 @@ def test_a_run_from_config_to_report_and_its_continuation(
     again = refused(["train", ROOT / "configs/tiny.yaml", "--output", "run", *QUICK], monkeypatch, capsys)
     assert "holds another run" in again
     assert "--resume" in again
-    more = [*QUICK, *OFTEN, *settings(max_steps=9), "--max-tokens", "1"]  # spent after one more step
+    spent = json.loads((run / "ledger.json").read_text())["generated_tokens"]
+    more = [*QUICK, *OFTEN, *settings(max_steps=9), "--max-tokens", str(spent + 1)]  # reached after one more step
     resumed = masa("train", ROOT / "configs/tiny.yaml", "--output", "run", *more, "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
+
+    # Resumed once more, as after a kill between the last step and the report, it trains no further.
+    weights = (run / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(run / "model")
+    monkeypatch.setattr(
+        sys, "argv", ["masa", "train", str(ROOT / "configs/tiny.yaml"), "--output", "run", *more, "--resume"]
+    )
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
+    assert (run / "model" / "model.safetensors").read_bytes() == weights
 
     # The run's model is measured as the run measured it: on what it held out, with the same seeds.
     measured = masa("eval", "run", "--n", "2", "--json", cwd=tmp_path)

@@ -12,6 +12,8 @@ from datasets import Dataset
 from small_run import byte_tokenizer, parity_of_length, sums
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from masa.awareness import ExpertTrajectory
+from masa.records import Prediction
 from masa.training.config import MASAConfig
 from masa.training.trainer import MASATrainer
 
@@ -81,3 +83,17 @@ def make_trainer(
         )
 
     return make
+
+
+@pytest.fixture
+def a_random_model_foretells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says is read as a valid prediction, and every problem gives an expert trajectory."""
+
+    def foretold(text: str, **_: Any) -> Prediction:
+        return Prediction((len(text) % 9) / 8, 2 + len(text) % 9, (text[:1] or "x",))
+
+    def first(problem: Any, texts: list[str], *_: Any, step: int, prompt_ids: Any, **__: Any) -> ExpertTrajectory:
+        return ExpertTrajectory(problem.key, step, texts[0], tuple(prompt_ids))
+
+    monkeypatch.setattr("masa.training.sampler.parse_prediction", foretold)
+    monkeypatch.setattr("masa.training.imitation.make_expert", first)

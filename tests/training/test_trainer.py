@@ -13,11 +13,11 @@ import torch
 from datasets import Dataset
 from small_run import parity_of_length, sums
 
-from masa.awareness import Estimate, Evidence, ExpertTrajectory, Predictor
+from masa.awareness import Estimate, Evidence, Predictor
 from masa.errors import UserError
 from masa.records import Prediction
 from masa.runs import RunFolder
-from masa.training.checkpoint import EXPERT_OPTIMIZER_FILE, STATE_FILE, latest
+from masa.training.checkpoint import STATE_FILE
 from masa.training.presets import NEVER, PRESETS
 from masa.training.trainer import MASATrainer
 
@@ -147,67 +147,6 @@ def test_hints_name_a_prediction_in_the_prompt_that_is_trained_on(
     trained_on = {row.prompt_ids for row in predictive.rows if row.path == "solution"}
     decoded = [trainer.processing_class.decode(ids) for ids in trained_on]
     assert all("carrying over" in text for text in decoded)
-
-
-RESUMED: dict[str, dict[str, Any]] = {
-    **{preset: {"preset": preset} for preset in PRESETS},
-    **{
-        gate: {"preset": "greso", "gate": gate, "max_gated_share": 0.5, "refill": "before"}
-        for gate in ("posterior", "hidden-state", "stacked")
-    },
-    "in-context": {"preset": "masa-efficient", "gate": "in-context"},
-    "auto": {"preset": "masa-plus", "parallel_steps": "auto"},
-    "knapsack": {
-        "preset": "masa-efficient",
-        "gate": "combined",
-        "allocation": "knapsack",
-        "allocation_least": 2,
-        "meta_problems": "unseen",
-    },
-}
-
-
-@pytest.mark.parametrize("name", RESUMED)
-def test_a_resumed_run_is_the_uninterrupted_one(
-    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
-) -> None:
-    def foretold(text: str, **_: Any) -> Prediction:
-        """What a random model says, read as a valid prediction."""
-        return Prediction((len(text) % 9) / 8, 2 + len(text) % 9, (text[:1] or "x",))
-
-    def first(problem: Any, texts: list[str], *_: Any, step: int, prompt_ids: Any, **__: Any) -> ExpertTrajectory:
-        return ExpertTrajectory(problem.key, step, texts[0], tuple(prompt_ids))
-
-    monkeypatch.setattr("masa.training.sampler.parse_prediction", foretold)
-    monkeypatch.setattr("masa.training.imitation.make_expert", first)
-    changed = {"save_strategy": "steps", "save_steps": 3, "expert_buffer_size": 3, "expert_threshold": 0.0}
-    changed |= RESUMED[name]
-    settings = PRESETS[changed["preset"]]
-    if settings["parallel_steps"] not in (NEVER, 0):
-        changed = {"parallel_steps": 2} | changed
-    if settings["expert_sft"]:
-        changed["expert_include_unsolved"] = True
-    whole = make_trainer(**changed, max_steps=6, output_dir=str(tmp_path / "whole"))
-    whole.train()
-    half = make_trainer(**changed, max_steps=4, output_dir=str(tmp_path / "half"))
-    half.train()  # the step after the checkpoint is lost, and done again
-    assert latest(tmp_path / "half") is not None
-    resumed = make_trainer(**changed, max_steps=6, output_dir=str(tmp_path / "half"))
-    resumed.train(resume_from_checkpoint=str(tmp_path / "half" / "checkpoint-3"))
-    assert torch.equal(weights(whole), weights(resumed))
-    if settings["expert_sft"]:
-        assert (tmp_path / "half" / "checkpoint-3" / EXPERT_OPTIMIZER_FILE).exists()
-        assert whole.ledger.expert_updates > half.ledger.expert_updates > 0
-    if name == "masa-efficient":
-        assert whole.ledger.cut_rollouts > 0
-
-    def timeless(trainer: MASATrainer) -> list[dict[str, Any]]:
-        rows = folder(trainer).read_metrics()
-        return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
-
-    assert timeless(resumed) == timeless(whole)
-    for step in range(1, 7):
-        assert folder(resumed).read_rollouts(step) == folder(whole).read_rollouts(step)
 
 
 def test_old_checkpoints_go_only_after_the_new_one_is_whole(make_trainer: MakeTrainer) -> None:

@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from masa.cli.data import app as data_app
-from masa.errors import UserError
+from masa.errors import Interrupted, UserError
+from masa.runs import disk
 
 app = typer.Typer(
     name="masa",
@@ -316,9 +317,16 @@ def main() -> None:
     except KeyboardInterrupt:
         console.print("stopped")
         sys.exit(130)
+    except Interrupted as stop:
+        console.print(str(stop), markup=False)
+        raise
     except Exception as error:
         if debug:
             raise
+        if disk.is_full(error):
+            console.print("error:", style="bold red", end=" ")
+            console.print(f"disk full: {error}; free some space and go on with --resume", markup=False)
+            sys.exit(2)
         console.print("internal error:", style="bold red", end=" ")
         console.print(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows more)", markup=False)
         sys.exit(1)

@@ -27,9 +27,10 @@ from masa.evaluation.heldout import HeldOut
 from masa.grading.reward import correctness_reward
 from masa.records import Problem
 from masa.report import write_report
-from masa.runs import RunFolder
+from masa.runs import Ledger, RunFolder
 from masa.tasks.dataset import to_dataset
 from masa.training import checkpoint
+from masa.training.interruption import leaving_with_a_word
 from masa.training.trainer import MASATrainer
 
 Reward = Callable[..., Sequence[float | None]]
@@ -42,7 +43,13 @@ def run(job: Job, *, resume: bool = False) -> Path:
 
     Raises:
         UserError: on anything the user can mend, before training where it can be known by then.
+        Interrupted: on Ctrl-C or SIGTERM; training finishes its step and saves a checkpoint first.
     """
+    with leaving_with_a_word(f"while not training: go on with --resume where {job.args.output_dir} has a checkpoint"):
+        return _run(job, resume=resume)
+
+
+def _run(job: Job, *, resume: bool) -> Path:
     console = Console(stderr=True, markup=False)  # brackets in paths and texts are theirs
     _check_launcher()
     transformers_logging.set_verbosity_error()
@@ -65,6 +72,8 @@ def run(job: Job, *, resume: bool = False) -> Path:
         raise UserError(
             f"{folder.path} holds {folder.last_step()} steps but no checkpoint to resume from: name another output"
         )
+    if last is not None and _is_spent(job, checkpoint.ledger_of(last)):
+        args.max_steps = checkpoint.step_of(last)  # it ended by its budget: what is left is what follows training
     model, tokenizer = load_model(model_path, is_trained=True)
     try:
         trainer = MASATrainer(
@@ -241,10 +250,13 @@ class _Budget(TrainerCallback):  # type: ignore[misc]
         self._job = job
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        minutes = sum(self._trainer.ledger.seconds.values()) / 60
-        tokens = self._trainer.ledger.generated_tokens
-        if (self._job.max_tokens is not None and tokens >= self._job.max_tokens) or (
-            self._job.max_minutes is not None and minutes >= self._job.max_minutes
-        ):
+        if _is_spent(self._job, self._trainer.ledger):
             control.should_training_stop = True
             control.should_save = True
+
+
+def _is_spent(job: Job, ledger: Ledger) -> bool:
+    minutes = sum(ledger.seconds.values()) / 60
+    return (job.max_tokens is not None and ledger.generated_tokens >= job.max_tokens) or (
+        job.max_minutes is not None and minutes >= job.max_minutes
+    )

@@ -66,6 +66,8 @@ def _what(run: RunData) -> str:
     empty = number(ledger.get("steps_without_live_group"))
     if empty:
         words += f"; {empty:.0f} steps had no live group and taught nothing"
+    if skipped := number(ledger.get("steps_not_finite")):
+        words += f"; {skipped:.0f} steps were skipped, since loss or gradient was not finite"
     return words + "."
 
 

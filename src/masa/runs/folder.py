@@ -24,7 +24,7 @@ from typing import Any, Self
 import yaml
 
 from masa.errors import UserError
-from masa.runs.atomic import atomic_write_bytes, atomic_write_text
+from masa.runs.atomic import atomic_write_bytes, atomic_write_text, remove_leftovers
 from masa.runs.jsonlines import (
     Row,
     append_row,
@@ -108,6 +108,8 @@ class RunFolder:
                 "or name another folder with --output"
             )
         folder.rollouts_path.mkdir(parents=True, exist_ok=True)
+        for written in (folder.path, folder.rollouts_path):
+            remove_leftovers(written)
         text = yaml.safe_dump(settings | {RUN_KEY: run}, sort_keys=False, allow_unicode=True, width=120)
         atomic_write_text(folder.config_path, text)
         for lines in (folder.metrics_path, folder.evaluations_path):
@@ -184,6 +186,23 @@ class RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(path, gzip_rows(rows))
         return path
+
+    def write_step(
+        self,
+        step: int,
+        metrics: Mapping[str, Any],
+        totals: Mapping[str, Any],
+        rollouts: Iterable[Mapping[str, Any]] | None,
+    ) -> None:
+        """Writes all that one step leaves; the line of metrics after its rollouts, so that it speaks of what is there.
+
+        Raises:
+            OSError: if the disk is full, with the file's name.
+        """
+        if rollouts is not None:
+            self.write_rollouts(step, rollouts)
+        self.append_metrics(step, metrics)
+        self.write_ledger(totals)
 
     def write_ledger(self, state: Mapping[str, Any]) -> None:
         """Writes the totals so far (`Ledger.state_dict()`)."""

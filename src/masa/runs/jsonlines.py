@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from masa.errors import UserError
+from masa.runs import disk
 from masa.runs.atomic import atomic_write_bytes
 
 Row = dict[str, Any]
@@ -137,10 +138,23 @@ def read_gzipped_rows(path: Path) -> list[Row]:
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Appends one line in one write and syncs it. `repair` must have run on the file since the last kill."""
+    """Appends one line in one write and syncs it. `repair` must have run on the file since the last kill.
+
+    Raises:
+        OSError: if the disk is full, with the file's name; the file is then as it was.
+    """
+    line = encode_row(row)
     with path.open("ab", buffering=0) as file:
-        file.write(encode_row(row))
-        os.fsync(file.fileno())
+        size = file.seek(0, os.SEEK_END)
+        try:
+            # A disk that fills up takes a part of a write, and says so only at the next.
+            written = 0
+            while written < len(line):
+                written += file.write(line[written:]) or 0
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(size)
+            raise disk.explained(error, path, len(line)) from error
 
 
 def repair(path: Path) -> None:

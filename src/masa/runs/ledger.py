@@ -48,6 +48,8 @@ class Ledger:
     steps: int = 0
     steps_without_live_group: int = 0
     """Steps that made no policy-gradient update, since every group had zero variance."""
+    steps_not_finite: int = 0
+    """Steps whose policy-gradient update was skipped, since loss or gradient was not finite."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by what it went into, for example `rollout`, `update`, `evaluation`."""
 

@@ -71,6 +71,9 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     notion_matching: str = _help("`lemma`, or `substring` for comparison with the reference code.", "lemma")
     correctness: str | None = _help("Name of the reward function that says what is correct; default: the only one.")
     correct_threshold: float = _help("A reward of at least this is correct.", 0.99)
+    reward_timeout: float | None = _help(
+        "Seconds a reward function may take for the answers of a step, else they stay ungraded; default: no limit."
+    )
     max_prompt_length: int | None = _help("Problems whose solution or meta prompt is longer (tokens) are left out.")
 
     # When and how predictions save work
@@ -138,6 +141,9 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         True,
     )
     num_threads: int | None = _help("CPU threads; default: 1 for models under 10 M parameters, else torch's own.")
+    max_nonfinite_steps: int = _help(
+        "Steps in a row whose loss or gradient is not finite, and whose update is skipped, before the run ends.", 5
+    )
     show_completions_every: int = _help("Print one solution and one prediction every n steps; 0: never.", 0)
     log_rollouts: bool = _help("Write every rollout to the run folder.", True)
 

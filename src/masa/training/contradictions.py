@@ -25,6 +25,7 @@ _LEAST: dict[str, float] = {
     "expert_buffer_size": 1,
     "expert_updates": 1,
     "show_completions_every": 0,
+    "max_nonfinite_steps": 1,
     "top_k": 0,
     "refill_limit": 1,
     "meta_audit_weight": 1,
@@ -50,7 +51,14 @@ _SHARES = (
     "gate_threshold",
     "precision_floor",
 )
-_POSITIVE = ("expert_learning_rate", "warm_start_learning_rate", "meta_weight", "allocation_budget", "cutoff_factor")
+_POSITIVE = (
+    "expert_learning_rate",
+    "warm_start_learning_rate",
+    "meta_weight",
+    "allocation_budget",
+    "cutoff_factor",
+    "reward_timeout",
+)
 
 
 def contradictions(config: MASAConfig) -> list[str]:

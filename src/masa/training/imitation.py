@@ -96,6 +96,19 @@ class ExpertLoop:
         self.buffer.load_state_dict(state)
 
 
+def make_imitation(trainer: MASATrainer, learning_rate: float | None) -> Imitation:
+    """Fine-tuning of the policy with fresh optimizer state; the default learning rate is that of RL."""
+    args: MASAConfig = trainer.args
+    return Imitation(
+        trainer.accelerator.unwrap_model(trainer.model),
+        learning_rate=args.learning_rate if learning_rate is None else learning_rate,
+        pad_token_id=trainer.processing_class.pad_token_id,
+        max_grad_norm=args.max_grad_norm,
+        micro_batch_rows=args.micro_batch_rows,
+        autocast=trainer.accelerator.autocast,
+    )
+
+
 def warm_start(trainer: MASATrainer) -> dict[str, float]:
     """Teach the prediction's form and facts before any RL, from the initial policy's own rollouts alone.
 

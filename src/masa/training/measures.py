@@ -44,8 +44,16 @@ class Measures:
         batches: Sequence[Mapping[str, Tensor]],
         learned: Mapping[str, float],
         seconds: Mapping[str, float],
+        *,
+        is_skipped: bool = False,
     ) -> None:
-        """Enter one step into the ledger; `batches` are the micro-batches that the learner was given."""
+        """Enter one step into the ledger.
+
+        Args:
+            batches: the micro-batches that the learner was given.
+            learned: what expert SFT did.
+            is_skipped: whether the update was skipped because it was not finite.
+        """
         groups = experience.groups
         tokens = {True: 0, False: 0}
         for group in groups:
@@ -62,8 +70,9 @@ class Measures:
             meta_rollouts=sum(len(g.meta.rollouts) for g in groups),
             cut_rollouts=sum(r.finish_reason is FinishReason.CUTOFF for g in groups for r in g.solution.rollouts),
             gated_problems=sum(g.is_gated for g in groups),
-            policy_updates=int(is_updated),
+            policy_updates=int(is_updated and not is_skipped),
             steps_without_live_group=int(not is_updated),
+            steps_not_finite=int(is_skipped),
             expert_tokens=int(learned.get("expert/tokens", 0)),
             expert_updates=int(learned.get("expert/updates", 0)),
         )
@@ -93,6 +102,7 @@ class Measures:
         metrics: dict[str, Any] = {
             "phase": "predictive" if experience.is_predictive else "parallel",
             "reward/solution": _mean(r for g in rolled_out for r in g.solution.rewards),
+            "reward/ungraded_share": _mean(not math.isfinite(r) for g in rolled_out for r in g.solution.rewards),
             "pass_rate": _mean(outcome.pass_rate for outcome in outcomes),
             "groups/live_share": _mean(g.solution.is_live for g in groups),
             "groups/drawn": len(groups),
@@ -108,6 +118,7 @@ class Measures:
                 f"finish/{reason.value}": _mean(r.finish_reason is reason for r in rollouts)
                 for reason in (FinishReason.STOP, FinishReason.LENGTH, FinishReason.CUTOFF)
             },
+            "steps_not_finite": ledger.steps_not_finite,
             "tokens/solution": ledger.solution_tokens,
             "tokens/meta": ledger.meta_tokens,
             "tokens/audit": ledger.audit_tokens,

@@ -54,8 +54,10 @@ def rollout_rows(experience: Experience) -> Iterator[dict[str, Any]]:
             }
 
 
-def show_completions(experience: Experience) -> None:
-    """Print one problem's first solution and first prediction, as text."""
+def show_completions(experience: Experience, every: int) -> None:
+    """Print one problem's first solution and first prediction, as text; every so many steps, never for 0."""
+    if not every or experience.step % every:
+        return
     console = Console(stderr=True)
     group = next((g for g in experience.groups if g.solution.texts), experience.groups[0])
     console.print(Panel(Text(group.problem.text), title=f"step {experience.step}: problem {group.problem.key}"))

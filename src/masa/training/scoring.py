@@ -23,7 +23,7 @@ class RewardScorer:
     """Scores solution rollouts as TRL would, and reads correctness off one of the reward functions.
 
     Args:
-        per_function: TRL's `_calculate_rewards`; NaN where a function returned None.
+        per_function: TRL's `_calculate_rewards`; NaN where a function returned None or NaN.
         names: of the reward functions.
         weights: theirs, in the same order.
         needed: whether the method needs to know what is correct.
@@ -80,7 +80,8 @@ class RewardScorer:
             completions = [[{"role": "assistant", "content": text}] for text in texts]
         ids = [list(rollout.token_ids) for rollout in rollouts]
         try:
-            return self._per_function([dict(row) for row in rows], list(prompts), completions, ids)
+            values = self._per_function([dict(row) for row in rows], list(prompts), completions, ids)
+            return torch.where(torch.isfinite(values), values, torch.nan)  # an infinite reward grades nothing either
         except UserError:
             raise
         except Exception as error:

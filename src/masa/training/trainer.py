@@ -3,8 +3,8 @@
 MASA makes the experience, TRL learns from it. Overridden, each checked by tests/training/test_trl_contract.py:
 `_prepare_inputs` (serves our micro-batches), `compute_loss` (an empty micro-batch),
 `_get_per_token_logps_and_entropies` (the loss's forward pass, over packed rows), `_generate_single_turn` (evaluation
-through our engine), `get_train_dataloader` (a clock), `training_step` and `_get_grad_norm` (to read what a step did),
-`_save_checkpoint` and `_load_optimizer_and_scheduler` (our state beside TRL's).
+through our engine), `get_train_dataloader` (a clock), `training_step` and `_get_grad_norm` (what a step did, and
+whether it is finite), `_save_checkpoint` and `_load_optimizer_and_scheduler` (our state beside TRL's).
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ from masa.rollout.local import LocalEngine
 from masa.rollout.prompting import PromptBuilder
 from masa.runs import Ledger, RunFolder
 from masa.seeding import Purpose
-from masa.training import checkpoint, machine, support
+from masa.training import checkpoint, machine, support, trackers
 from masa.training.advisers import make_advisers
 from masa.training.config import MASAConfig
 from masa.training.experience import Experience, ExperienceMaker
-from masa.training.imitation import ExpertLoop, warm_start
+from masa.training.imitation import ExpertLoop, make_imitation, warm_start
+from masa.training.interruption import Interruption
 from masa.training.measures import Measures, trl_metrics
 from masa.training.microbatches import build_micro_batches, denominators
+from masa.training.nonfinite import FiniteUpdates, finite_outputs
 from masa.training.packed_forward import PackedForward
 from masa.training.problem_stream import ProblemStream
 from masa.training.prompt_limits import PromptLimits
+from masa.training.reward_limit import RewardLimit
 from masa.training.rollout_log import rollout_rows, show_completions
 from masa.training.sampler import Sampler
 from masa.training.scoring import RewardScorer
@@ -124,6 +127,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         )
         self.limits = PromptLimits.of(args, self.engine.positions)
         self.problem_keys = keys = self.limits.usable_keys(self.train_dataset, self.prompts)
+        self.reward_limit = RewardLimit(args.reward_timeout)
+        self.reward_funcs: list[Any] = self.reward_limit.limited(self.reward_funcs, self.reward_func_names)
         self.scorer = RewardScorer(
             args,
             self._calculate_rewards,
@@ -149,13 +154,17 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self.ledger = Ledger()
         self.measures = Measures()
         self.expert = ExpertLoop(args)
+        self.updates = FiniteUpdates(args.max_nonfinite_steps)
+        self.interruption = Interruption()
         self._experience: Experience | None = None
         self._step_loss: Tensor | None = None
         self._grad_norm: float | None = None
         self._update_started = 0.0
         self._step_started = 0.0
         self._evaluation_draws = (0, 0)
+        self._steps_done = 0
         self.add_callback(_StepEnd(self))
+        self.add_callback(self.interruption)
 
     # Experience for TRL's learner
 
@@ -164,6 +173,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         if not self.serves_own_experience:
             return super().get_train_dataloader()
         steps = max(1, len(self.problem_keys) // self.args.problems_a_step)
+        if 0 < self.args.max_steps <= self._steps_done:
+            steps = self.args.max_steps  # all in one epoch that is over: transformers would begin another step
         ticks = list(range(steps * self.args.gradient_accumulation_steps))
         return DataLoader(ticks, batch_size=1, collate_fn=lambda _: {})  # type: ignore[arg-type]
 
@@ -227,7 +238,10 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        self._grad_norm = None if grad_norm is None else float(grad_norm)
+        if self.serves_own_experience:
+            self._grad_norm = float(grad_norm)
+            if self.accelerator.scaler is None:  # float16's scaler skips by itself and lowers its scale
+                self.updates.check(model, self._step_loss, self._grad_norm)
         return grad_norm
 
     def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
@@ -266,30 +280,20 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         if not self.serves_own_experience:
             return super().train(resume_from_checkpoint, *args, **kwargs)
-        with self.threads():
-            if self.run is None:
-                self.run = RunFolder.create(
-                    self.args.output_dir,
-                    self.args.resolved(),
-                    seeds={"seed": self.args.seed},
-                    resume=bool(resume_from_checkpoint),
-                    may_differ=checkpoint.MAY_DIFFER,
-                )
-            if self.args.warm_start and not resume_from_checkpoint:
+        last = checkpoint.to_resume(resume_from_checkpoint, self.args.output_dir)
+        self._steps_done = checkpoint.step_of(last)
+        trackers.guard(self.callback_handler.callbacks)
+        if self.run is None:
+            self.run = checkpoint.run_folder(self.args, resume=last is not None)
+        output = self.args.output_dir
+        with self.threads(), self.interruption.watch(), checkpoint.only_tensors(last), finite_outputs(output):
+            if self.args.warm_start and last is None:
                 self.measures.warm_start = warm_start(self)
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+            return super().train(None if last is None else str(last), *args, **kwargs)
 
     def make_imitation(self, learning_rate: float | None) -> Imitation:
         """Fine-tuning of the policy with fresh optimizer state; the default learning rate is that of RL."""
-        args: MASAConfig = self.args
-        return Imitation(
-            self.accelerator.unwrap_model(self.model),
-            learning_rate=args.learning_rate if learning_rate is None else learning_rate,
-            pad_token_id=self._tokenizer.pad_token_id,
-            max_grad_norm=args.max_grad_norm,
-            micro_batch_rows=args.micro_batch_rows,
-            autocast=self.accelerator.autocast,
-        )
+        return make_imitation(self, learning_rate)
 
     def example(self, prompt_ids: Sequence[int], text: str) -> Example:
         """A text to imitate after a prompt, ended by the template's own token; others that it spells out are text."""
@@ -308,9 +312,11 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         seconds = dict(experience.seconds) | {"update": ended - self._update_started}
         learned = self.expert.after_step(self, experience)
         seconds["expert"] = time.perf_counter() - ended
-        self.measures.account(self.ledger, experience, self._buffered_inputs, learned, seconds)
+        self.measures.account(
+            self.ledger, experience, self._buffered_inputs, learned, seconds, is_skipped=self.updates.is_skipped
+        )
         metrics = self.measures.step_metrics(experience, self.experience, self.ledger)
-        metrics |= learned
+        metrics |= learned | self.reward_limit.metrics()
         if experience.step == 1:
             metrics |= self.measures.warm_start
         metrics |= {
@@ -325,16 +331,13 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         metrics = {name: value for name, value in metrics.items() if value is not None}
         self._fill_trl_logs(experience, metrics)
         if self.run is not None:
-            if self.args.log_rollouts:
-                self.run.write_rollouts(experience.step, rollout_rows(experience))
-            self.run.append_metrics(experience.step, metrics)
-            self.run.write_ledger(self.ledger.totals())
+            rows = rollout_rows(experience) if self.args.log_rollouts else None
+            self.run.write_step(experience.step, metrics, self.ledger.totals(), rows)
         for listener in self.step_listeners:
             listener({"step": experience.step, **metrics})
-        every = self.args.show_completions_every
-        if every and experience.step % every == 0:
-            show_completions(experience)
+        show_completions(experience, self.args.show_completions_every)
         self._experience = None
+        self.updates.stop_if_hopeless(experience.step, self.args.output_dir)
 
     def _learner_metrics(self) -> dict[str, float]:
         """What TRL's loss noted of this step: a value for each micro-batch that was not empty, here their mean."""
