@@ -162,3 +162,9 @@ def test_precision_follows_the_machine_only_when_asked(
     asked = config(tmp_path, use_cpu=False, bf16="auto")
     assert (asked.bf16, asked.use_cpu) == (is_fast, True)
     assert config(tmp_path, bf16=True).bf16 is True
+
+
+def test_access_tokens_are_not_among_the_settings_that_files_keep(tmp_path: Any) -> None:
+    args = config(tmp_path, hub_token="hf_secret")
+    assert args.hub_token == "hf_secret"
+    assert "hf_secret" not in str(args.resolved())

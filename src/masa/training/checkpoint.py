@@ -116,9 +116,9 @@ def load_state(folder: str | os.PathLike[str], trainer: MASATrainer) -> None:
 
 
 def _settings(trainer: MASATrainer) -> dict[str, Any]:
-    """What a resumed run must have in common with this one; no passwords, since checkpoints are shared."""
+    """What a resumed run must have in common with this one."""
     settings = trainer.args.resolved()
-    return {name: value for name, value in settings.items() if name not in MAY_DIFFER and not name.endswith("token")}
+    return {name: value for name, value in settings.items() if name not in MAY_DIFFER}
 
 
 def _refuse_other_settings(path: Path, state: dict[str, Any], trainer: MASATrainer) -> None:

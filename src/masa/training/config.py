@@ -29,6 +29,9 @@ _DERIVED = (
 """TRL's batch fields, which follow from `problems_per_step` where it is given."""
 
 
+_SECRET = ("hub_token",)
+
+
 def _help(text: str, default: Any = None) -> Any:
     return field(default=default, metadata={"help": text})
 
@@ -257,7 +260,10 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             raise UserError(f"settings: {error}") from error
 
     def resolved(self) -> dict[str, Any]:
-        """All settings after presets, as plain values that `from_dict` takes; what they imply is left out."""
-        implied = _DERIVED if self.problems_per_step is not None else ()
-        names = [f.name for f in fields(self) if f.init and not f.name.startswith("_") and f.name not in implied]
+        """All settings after presets, as plain values that `from_dict` takes.
+
+        What they imply is left out, and so are access tokens: this is written to files that are shared.
+        """
+        left_out = (_DERIVED if self.problems_per_step is not None else ()) + _SECRET
+        names = [f.name for f in fields(self) if f.init and not f.name.startswith("_") and f.name not in left_out]
         return {name: plain(getattr(self, name)) for name in names}
