@@ -16,6 +16,15 @@ MAX_VALUES = 100_000
 _REFUSALS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which would look at every open bracket again at each token: it stops where there are many."""
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level >= MAX_DEPTH:
+            raise yaml.YAMLError("it is nested too deeply")
+        super().fetch_flow_collection_start(token)
+
+
 def read_plain_yaml(text: bytes | str) -> Any:
     """The value that a YAML text holds.
 
@@ -23,7 +32,7 @@ def read_plain_yaml(text: bytes | str) -> Any:
         ValueError: if it is not YAML, nested too deeply, holds itself, or repeats itself without measure.
     """
     try:
-        value = yaml.safe_load(text.decode("utf-8") if isinstance(text, bytes) else text)
+        value = yaml.load(text.decode("utf-8") if isinstance(text, bytes) else text, _Loader)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

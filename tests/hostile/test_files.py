@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,36 @@ def test_what_yaml_cannot_say_is_refused_with_the_file_named(tmp_path: Path, nam
     path.write_bytes(CONFIGS[name])
     with pytest.raises(UserError, match=r"config\.yaml is not YAML: ."):
         read_job(path, {}, [])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("logging_steps: .inf", "save_steps: .inf", "ddp_timeout: 99999999999999999999", "parallelism_config: x"),
+        *("accelerator_config: none.json", "deepspeed: x", "problems_per_step: 9" + "9" * 400),
+        *("problems_per_step: 1000000000000007", "num_meta_generations: 9" + "9" * 400),
+    ],
+)
+def test_what_other_packages_cannot_use_is_refused(tmp_path: Path, setting: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"data: bundled\npreset: masa\nnum_generations: 4\nproblems_per_step: 2\n{setting}\n")
+    with pytest.raises(UserError):
+        read_job(path, {}, []).as_yaml()
+
+
+@pytest.mark.parametrize("value", ["1", "true", "[1]"])
+def test_no_number_is_taken_for_an_open_file(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"data: bundled\naccelerator_config: {value}\n")
+    with pytest.raises(UserError, match=r"accelerator_config is .*: it must be a mapping or a text or null"):
+        read_job(path, {}, [])
+
+
+def test_brackets_that_open_for_ever_take_no_time() -> None:
+    began = time.process_time()
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_plain_yaml("[" * 1_000_000)
+    assert time.process_time() - began < 0.5
 
 
 def test_aliases_and_depth_that_people_use_are_read() -> None:
