@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: train test test-slow lint types clean bubblewrap bench-rollout bench-step bench-grading
+.PHONY: train test test-slow fuzz lint types clean bubblewrap bench-rollout bench-step bench-grading
 
 train: $(READY) ## Train the bundled model; prints the path of its report
 	$(BIN)/masa train $(ARGS)
@@ -35,6 +35,17 @@ bench-step: $(READY) ## A whole training step against TRL's GRPOTrainer; ARGS="-
 
 bench-grading: $(READY) ## Answers graded a second, against Math-Verify alone
 	$(BIN)/python benchmarks/grading.py $(ARGS)
+
+MINUTES ?= 20
+FUZZ_PYTHON ?= $(HOME)/.cache/masa-fuzz-env/bin/python
+
+fuzz: ## The coverage-guided fuzzer for MINUTES=20, on one core; it needs an environment of its own and says how to get it
+	@$(FUZZ_PYTHON) -c "import atheris, masa" 2>/dev/null || { \
+		echo "The fuzzer needs atheris beside masa, in an environment of its own:"; \
+		echo "  python3 -m venv $(HOME)/.cache/masa-fuzz-env"; \
+		echo "  $(HOME)/.cache/masa-fuzz-env/bin/pip install -c constraints-cpu.txt torch atheris -e ."; \
+		echo "or name the Python of another one: make fuzz FUZZ_PYTHON=..."; exit 1; }
+	$(FUZZ_PYTHON) tests/fuzz/run.py --minutes $(MINUTES) $(ARGS)
 
 bubblewrap: ## What grading of code needs, installed where that may be done; tests that need it skip without it
 	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \

@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+_PLAIN = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    dict: "a mapping",
+    type(None): "null",
+}
 
 
 def wrong_types(values: Mapping[str, Any], owner: type) -> list[str]:
     """One sentence for each value that does not suit the field of its name in the dataclass `owner`.
 
-    Only fields that take numbers, booleans, texts and null alone are checked; others are left to their owners.
+    Only fields that take numbers, booleans, texts, mappings and null alone are checked; others are left
+    to their owners.
     """
     hints = get_type_hints(owner)
     return [
@@ -23,7 +31,8 @@ def wrong_types(values: Mapping[str, Any], owner: type) -> list[str]:
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return tuple(dict if get_origin(choice) is dict else choice for choice in choices)
 
 
 def _fits(value: Any, choices: tuple[Any, ...]) -> bool:

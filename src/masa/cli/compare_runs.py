@@ -97,7 +97,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): delete it, and its run is made again") from None
     if not isinstance(result, dict) or result.get("format") != FORMAT or "settings" not in result:
         raise UserError(f"{path} is no result of this version's: delete it, and its run is made again")

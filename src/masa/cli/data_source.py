@@ -7,11 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from masa.checks import wrong_types
 from masa.errors import UserError, unknown_key_message
 from masa.runs import RUN_KEY
+from masa.yaml_values import read_plain_yaml
 
 DEFAULT_CONFIG = Path(__file__).with_name("default.yaml")
 
@@ -41,10 +40,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: for a file that cannot be read or is no mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_plain_yaml(path.read_bytes())
     except OSError as error:
         raise UserError(f"config {path} cannot be read ({error.strerror}): check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"config {path} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"config {path} must be a mapping of settings")

@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from masa.errors import UserError
 from masa.grading import CodeSettings, GradingCase, case_of, check_kind, grade_many
 from masa.tasks.sources import PlacedRow, read_file, read_json_lines
+from masa.yaml_values import read_plain_yaml
 
 _BATCH = 512
 
@@ -67,8 +66,8 @@ def _settings(assignments: Sequence[str]) -> dict[str, Any]:
         if not found or not name:
             raise UserError(f"--set {assignment!r}: write key=value")
         try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            settings[name] = read_plain_yaml(value)
+        except ValueError:
             raise UserError(f"--set {assignment!r}: the value is not valid YAML") from None
     return settings
 

@@ -20,6 +20,7 @@ from masa.cli.data_source import (
 from masa.errors import UserError, unknown_key_message
 from masa.training.config import MASAConfig
 from masa.training.presets import PRESETS
+from masa.yaml_values import read_plain_yaml
 
 DEFAULT_PRESET = "masa-efficient"
 """Of the bundled config."""
@@ -125,8 +126,8 @@ def assign(values: dict[str, Any], assignment: str) -> None:
     if not sign or not key:
         raise UserError(f"--set {assignment}: write key=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = read_plain_yaml(text)
+    except ValueError:
         value = text
     *parents, last = key.split(".")
     place = values

@@ -85,7 +85,7 @@ def make_tests(
     stated: Any = gold
     fields = dict(row or {})
     if isinstance(stated, str) and stated.lstrip().startswith(("{", "[")):
-        with contextlib.suppress(ValueError):  # or it is Python
+        with contextlib.suppress(ValueError, RecursionError):  # or it is Python
             stated = json.loads(stated)
     if isinstance(stated, Mapping):
         fields |= stated
@@ -94,6 +94,8 @@ def make_tests(
     prefix = str(fields.get("prefix") or "")
     if isinstance(stated, str):
         tests = stated
+    elif not isinstance(stated, Sequence):
+        raise UserError(f"tests must be a text or a list, got {str(stated)[:80]!r}")
     elif all(isinstance(test, str) for test in stated):
         tests = "\n".join(stated)
     else:

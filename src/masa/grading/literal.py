@@ -48,8 +48,8 @@ def _literal(text: str) -> tuple[Any] | None:
         return None
     try:
         return (ast.literal_eval(text.strip()),)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError):
+        return None  # OverflowError: a sum of a huge integer and an imaginary number
 
 
 def _depth(text: str) -> int:

@@ -144,7 +144,7 @@ def _finals(comparison: Mapping[str, Any]) -> Chart | None:
         step = 0.6 / max(1, len(points))
         x = [len(names) + (i - middle) * step for i in range(len(points))]
         trace = xy(x, [point["pass_at_1"] for point in points], mode="markers")
-        trace["text"] = [f"seed {point['seed']}" for point in points]
+        trace["text"] = [label(f"seed {point['seed']}") for point in points]
         trace["hovertemplate"] = "%{text}: %{y:.1%}<extra></extra>"
         trace["marker"] = {"size": 9, "color": f"--{_color(comparison, index)[0]}"}
         traces.append(trace | _interval(points))

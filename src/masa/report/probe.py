@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from masa.report.document import document, grid, section, table, text
-from masa.report.figures import Chart, Trace, short, xy
+from masa.report.figures import Chart, Trace, label, short, xy
 from masa.runs import atomic_write_text
 from masa.runs.jsonlines import flatten
 
@@ -151,7 +151,7 @@ def _tokens(worth: Mapping[str, Any]) -> Chart | None:
             "orientation": "h",
             "name": title,
             "x": [short(found[key]) for _, found in rows],
-            "y": [name for name, _ in rows],
+            "y": [label(name) for name, _ in rows],
             "marker": {"color": color},
         }
         for key, title, color in (("saved_share", "saved", "--green"), ("net_share", "net of predictions", "--orange"))

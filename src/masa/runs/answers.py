@@ -21,6 +21,7 @@ from masa.errors import UserError
 from masa.runs.atomic import atomic_write_bytes, atomic_write_text
 from masa.runs.folder import CONFIG, METRICS, RUN_KEY, package_versions
 from masa.runs.jsonlines import Row, differing, gzip_rows, plain, read_gzipped_rows, without_nonfinite
+from masa.yaml_values import read_plain_yaml
 
 SETTINGS, ANSWERS, RESULT = "evaluation.yaml", "answers", "result.json"
 
@@ -94,9 +95,9 @@ class AnswerFolder:
 
     def _check(self, wanted: Mapping[str, Any], may_differ: Collection[str]) -> None:
         try:
-            there = yaml.safe_load(self._settings_path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise UserError(f"{self._settings_path}: not YAML ({' '.join(str(error).split())})") from None
+            there = read_plain_yaml(self._settings_path.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{self._settings_path}: not YAML ({error})") from None
         if not isinstance(there, dict):
             raise UserError(f"{self._settings_path}: a mapping of settings was expected")
         there.pop(RUN_KEY, None)

@@ -38,6 +38,7 @@ from masa.runs.jsonlines import (
     repair,
     without_nonfinite,
 )
+from masa.yaml_values import read_plain_yaml
 
 CONFIG, METRICS, EVALUATIONS, LEDGER, ROLLOUTS = (
     "config.yaml",
@@ -231,9 +232,9 @@ class RunFolder:
         if not self.config_path.exists():
             return {}
         try:
-            config = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise UserError(f"{self.config_path}: not YAML ({' '.join(str(error).split())})") from None
+            config = read_plain_yaml(self.config_path.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{self.config_path}: not YAML ({error})") from None
         if not isinstance(config, dict):
             raise UserError(f"{self.config_path}: a mapping of settings was expected")
         return config
@@ -266,11 +267,20 @@ class RunFolder:
         return read_gzipped_rows(path)
 
     def read_ledger(self) -> dict[str, Any]:
-        """The totals; empty where there is no file."""
+        """The totals; empty where there is no file.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
         if not self.ledger_path.exists():
             return {}
-        state = json.loads(self.ledger_path.read_text(encoding="utf-8"))
-        return dict(state)
+        try:
+            state = json.loads(self.ledger_path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self.ledger_path}: not JSON ({error}); it was changed by hand or damaged") from None
+        if not isinstance(state, dict):
+            raise UserError(f"{self.ledger_path}: a JSON object was expected; it was changed by hand or damaged")
+        return state
 
     def steps(self) -> list[int]:
         """Steps that have a file of rollouts, ascending."""

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import zlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def read_gzipped_rows(path: Path) -> list[Row]:
     """
     try:
         data = gzip.decompress(path.read_bytes())
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise UserError(f"{path}: not a whole gzip file ({error})") from None
     return decode_rows(data, str(path))
 

@@ -131,14 +131,14 @@ def chat_messages(problem: Problem, *, system: str | None = None, prompt: str = 
         problem: its `extra` may hold the messages under `prompt`.
         system: put in front where there is no system message.
         prompt: what the last message becomes; `{problem}` stands for what it was.
+
+    Raises:
+        UserError: if the problem's messages are none.
     """
-    given = problem.extra.get("prompt")
-    if isinstance(given, list) and given:
-        messages = [
-            {"role": str(message["role"]), "content": _message_text(message["content"], "prompt")} for message in given
-        ]
-    else:
-        messages = [{"role": "user", "content": problem.text}]
+    try:
+        messages = _solver_messages(problem.extra.get("prompt")) or [{"role": "user", "content": problem.text}]
+    except _FaultyRowError as fault:
+        raise UserError(f"problem {problem.key}: {fault}") from None
     messages[-1]["content"] = prompt.replace("{problem}", messages[-1]["content"])
     if system is not None and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system})
@@ -202,6 +202,7 @@ class _RowReader:
             text, used = self._text(row)
             answer = self._answer(row)
             kind = self._kind_of(row)
+            _solver_messages(row.get("prompt"))
         except _FaultyRowError as fault:
             return str(fault)
         # A column under a name of its own stays as it is too: reward functions ask for it by that name.
@@ -282,6 +283,16 @@ def _last_user_text(messages: list[Any], column: str) -> str:
         if message.get("role") == "user":
             return _message_text(message["content"], column)
     raise _FaultyRowError(f"field {column!r} has no user message")
+
+
+def _solver_messages(given: Any) -> list[dict[str, str]]:
+    """The chat messages of a row's `prompt` column, which a solver is asked with; none if it holds no list."""
+    messages = []
+    for message in given if isinstance(given, list) else ():
+        if not isinstance(message, Mapping) or "role" not in message or "content" not in message:
+            raise _FaultyRowError(f"field 'prompt': a message needs 'role' and 'content', got {_type_name(message)}")
+        messages.append({"role": str(message["role"]), "content": _message_text(message["content"], "prompt")})
+    return messages
 
 
 def _message_text(content: Any, column: str) -> str:

@@ -20,6 +20,10 @@ from masa.training.contradictions import batch_contradictions, contradictions
 from masa.training.machine import cpu_has_fast_bf16
 from masa.training.presets import PRESETS, resolve
 
+# transformers and TRL check their own settings, by opening files, converting numbers and importing what they name.
+_REFUSALS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, OSError, ImportError, RuntimeError)
+_MOST_ROWS = 1_000_000
+"""Rollouts of a step, of either kind; far beyond what any machine holds."""
 _DERIVED = (
     "generation_batch_size",
     "steps_per_generation",
@@ -233,6 +237,10 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             raise UserError(f"problems_per_step is {self.problems_per_step}: it must be at least 1")
         rows = self.problems_per_step * G
         largest = self.largest_group if self.allocation == "knapsack" else G
+        if self.problems_per_step * max(largest, G, M) > _MOST_ROWS:
+            raise UserError(
+                f"problems_per_step is {self.problems_per_step}: a step would have more than {_MOST_ROWS} rollouts"
+            )
         foretold = M * (self.refill_limit if self.refill == "after" else 1)  # dead groups' predictions teach too
         needed = math.ceil(self.problems_per_step * (largest + foretold) / self.micro_batch_rows)
         self.gradient_accumulation_steps: int = next(n for n in range(min(needed, rows), rows + 1) if rows % n == 0)
@@ -256,7 +264,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             return cls(**values)
         except UserError:
             raise
-        except (TypeError, ValueError) as error:  # transformers and TRL check their own settings
+        except _REFUSALS as error:
             raise UserError(f"settings: {error}") from error
 
     def resolved(self) -> dict[str, Any]:
