@@ -7,7 +7,6 @@ import pytest
 
 from masa.awareness import Estimate, FixedPhases, Gate, PaperRule, PhaseSwitch
 from masa.awareness.gate_audit import GateEvent
-from masa.awareness.phases import NEVER
 
 SKIP = Estimate(pass_rate=0.0, deviation=0.0, abstains=False)
 PASS = Estimate(pass_rate=0.5, deviation=0.3, abstains=False)
@@ -54,7 +53,7 @@ def test_fixed_phases():
     phases = FixedPhases(3)
     assert [phases.is_predictive(step) for step in range(1, 6)] == [False, False, False, True, True]
     assert FixedPhases(0).is_predictive(1)
-    assert not NEVER.is_predictive(10**9)
+    assert not FixedPhases(None).is_predictive(10**9)
     phases.observe(1, [event(True, True)])
     phases.load_state_dict(json.loads(json.dumps(phases.state_dict())))
     assert phases.metrics() == {}

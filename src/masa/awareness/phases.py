@@ -67,10 +67,6 @@ class FixedPhases:
         return {}
 
 
-NEVER = FixedPhases(None)
-"""Parallel to the end."""
-
-
 class PhaseSwitch:
     """Enters the predictive phase when the gate's precision is shown to be good, and leaves it when shown to be bad.
 

@@ -37,7 +37,7 @@ class _Server:
             request = self._channel.receive()
             try:
                 reply = getattr(self, "_" + request["op"])(request)
-            except Exception as error:
+            except Exception as error:  # whatever the program raises is the test's to judge
                 reply = {"error": _described(error)}
             except BaseException as error:  # the program asked to end: the tests see an error like any other
                 reply = {"error": ["RuntimeError", f"the program ended itself ({type(error).__name__})"]}
