@@ -79,25 +79,29 @@ def test_an_impossible_exploration_probability_is_refused(chance):
 
 @pytest.mark.parametrize("rule", [PaperRule(), CalibratedRule(8, threshold=1.0), ExplorationRule()])
 def test_verdicts_from_outside_are_candidates_like_others(rule):
-    gate = Gate(1, rule, max_share=0.75, audit=0.25)
+    gate = Gate(1, rule, max_share=0.25, audit=0.25)
     skips = [True, True, False, True, True]
     decisions = gate.decide(0, range(5), [believed(2, 2)] * 5, skips=skips)
     assert [d.outside_skip for d in decisions] == skips
     assert not any(d.rule_skip for d in decisions)
-    assert sum(d.candidate for d in decisions) == 3  # 0.75 x 5 = 3.75 may go
+    assert [d.candidate for d in decisions] == skips  # the limit is the rule's: an allocation spends its budget
     assert all(d.probability == (0.25 if d.candidate else 1.0) for d in decisions)
     idle = gate.decide(0, range(5), [believed(2, 2)] * 5, skips=skips, active=False)
     assert [d.candidate for d in idle] == skips
     assert not any(d.gated for d in idle)
 
 
-def test_of_outside_verdicts_the_least_certain_pass():
-    # Nothing the rule itself would skip: zero-variance probabilities fall with how near the mean is to 1/2; an
-    # abstaining predictor is the least certain of all.
-    estimates = [believed(1, 20), believed(5, 5), believed(1, 30), Estimate()]
-    for rule in (CalibratedRule(8, threshold=1.0), PaperRule()):
-        decisions = Gate(1, rule, max_share=0.5, audit=0.0).decide(0, range(4), estimates, skips=[True] * 4)
-        assert [d.let_through for d in decisions] == [False, True, False, True]
+def test_what_passes_against_the_rule_may_still_be_skipped_from_outside():
+    # Zero-variance probabilities fall with how near the mean is to 1/2.
+    estimates = [believed(1, 40), believed(1, 30), believed(1, 50), believed(1, 60)]
+    gate = Gate(1, CalibratedRule(8, threshold=0.5), max_share=0.5, audit=0.0)
+    assert gate.let_through(0, range(4), estimates) == {0, 1}
+    decisions = gate.decide(0, range(4), estimates, skips=[True, False, True, False])
+    assert [d.let_through for d in decisions] == [True, True, False, False]
+    assert [d.gated for d in decisions] == [True, False, True, True]
+    # Further draws of the step count what the rule skipped of earlier ones, and not what the outside did.
+    assert gate.let_through(0, [9], [believed(1, 40)], earlier=decisions[:2]) == set()
+    assert gate.let_through(0, [9], [believed(1, 40)], earlier=decisions[2:]) == {0}
 
 
 def test_outside_verdicts_and_the_rules_add_up():

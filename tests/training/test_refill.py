@@ -18,7 +18,8 @@ MakeTrainer = Callable[..., MASATrainer]
 
 
 def refill(mode: str, *, wanted: int = 4, limit: float = 3.0, problems: int = 100) -> Refill:
-    return Refill(SimpleNamespace(refill=mode, problems_a_step=wanted, refill_limit=limit), problems)  # type: ignore[arg-type]
+    over = 1.0 if mode == "none" else limit
+    return Refill(SimpleNamespace(refill=mode, problems_a_step=wanted, draws_over_problems=over), problems)  # type: ignore[arg-type]
 
 
 def groups(count: int, *, gated: bool = False, live: bool = False) -> list[Any]:
@@ -47,6 +48,61 @@ def test_after_the_rollouts_dead_groups_are_replaced_up_to_the_limit() -> None:
     assert part.missing(groups(3) + groups(4, live=True), []) == 0
     assert part.missing(groups(11), []) == 1
     assert part.missing(groups(12), []) == 0
+
+
+def test_the_best_are_chosen_among_all_a_step_may_draw() -> None:
+    assert refill("best").missing([], []) == 12
+    assert refill("best", problems=10).missing([], []) == 10
+    assert refill("best").missing([], groups(12)) == 0
+    assert refill("best").missing(groups(4), []) == 0
+    assert refill("best").missing([], [], foretold=False) == 4  # nothing to choose by
+
+
+class Knowing(Predictor):
+    """Certain that problems whose key is a multiple of three are worth their rollouts and others are not."""
+
+    name = "knowing"
+
+    def estimate(self, evidence: Evidence) -> Estimate:
+        return Estimate(pass_rate=0.5 if evidence.problem.key % 3 == 0 else 0.0, deviation=0.01, abstains=False)
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "knapsack"])
+def test_the_budget_of_a_step_goes_to_the_best_of_its_candidates(make_trainer: MakeTrainer, allocation: str) -> None:
+    trainer = make_trainer(
+        preset="greso", gate_rule="calibrated", gate_threshold=1.0, refill="best", refill_limit=3.0, audit_rate=0.0,
+        allocation=allocation, allocation_least=4, allocation_most=4,
+    )  # fmt: skip
+    trainer.experience.advisers.predictor = Knowing()
+    groups = trainer.experience.make(1).groups
+    assert len(groups) == 12
+    chosen = [group for group in groups if group.solution.rollouts]
+    assert {group.problem.key for group in chosen} == {0, 3, 6, 9}
+    assert [len(group.solution.rollouts) for group in chosen] == [4] * 4
+    assert all(group.is_gated for group in groups if group not in chosen)
+
+
+def test_audits_of_the_best_are_a_share_of_what_is_rolled_out(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(preset="greso", refill="best", refill_limit=3.0, audit_rate=0.1, gate_rule="calibrated")
+    gate = trainer.experience.advisers.gate
+    assert gate is not None
+    assert gate.audit == pytest.approx(0.05)
+
+
+def test_a_rule_that_skips_everything_leaves_the_best_of_what_must_not_starve(make_trainer: MakeTrainer) -> None:
+    class Hopeless(Predictor):
+        name = "hopeless"
+
+        def estimate(self, evidence: Evidence) -> Estimate:
+            return Estimate(pass_rate=0.001 * evidence.problem.key, deviation=0.001, abstains=False)
+
+    trainer = make_trainer(
+        preset="greso", gate_rule="calibrated", gate_threshold=0.5, refill="best", refill_limit=3.0, audit_rate=0.0,
+        max_gated_share=0.5,
+    )  # fmt: skip
+    trainer.experience.advisers.predictor = Hopeless()
+    groups = trainer.experience.make(1).groups
+    assert {group.problem.key for group in groups if group.solution.rollouts} == {8, 9, 10, 11}
 
 
 def test_a_small_training_set_ends_a_step_before_the_limit_does() -> None:

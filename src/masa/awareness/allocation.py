@@ -78,7 +78,7 @@ def allocate(
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Knapsack groups for the problems of a draw, in the budget that uniform groups of the same problems would take.
+    """Knapsack groups for the problems of a draw, in the budget of so many uniform groups.
 
     Raises:
         ValueError: for settings out of range.
@@ -97,16 +97,24 @@ class Allocation:
         if not self.share > 0:
             raise ValueError(f"allocation setting share must be above 0, got {self.share}")
 
-    def sizes(self, estimates: Sequence[Estimate], skips: Sequence[bool]) -> list[int]:
-        """One group size a problem; a problem that a gate skips gets none and leaves its tokens unspent.
+    def sizes(self, estimates: Sequence[Estimate], skips: Sequence[bool], *, groups: int | None = None) -> list[int]:
+        """One group size a problem; a problem that a gate skips gets none.
 
         Where no length is foretold, rollouts take the place of tokens.
+
+        Args:
+            estimates: what is held of each problem.
+            skips: the gate's verdict on each.
+            groups: uniform groups in the budget, each at the mean predicted length of the problems not skipped. By
+                default one for each of them: what is skipped leaves its tokens unspent.
         """
         passed = [i for i, skip in enumerate(skips) if not skip]
         costs = [estimates[i].length for i in passed]
         if all(cost is None for cost in costs):
             costs = [1.0] * len(costs)
         budget = self.share * self.nominal * math.fsum(_filled(costs)) if costs else 0.0
+        if groups is not None and costs:
+            budget *= groups / len(costs)
         beliefs = [estimates[i].beta for i in passed]
         sizes = [0] * len(estimates)
         for i, size in zip(

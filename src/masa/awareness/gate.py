@@ -24,7 +24,7 @@ class GateDecision:
     outside_skip: bool
     """A verdict from outside would skip it."""
     let_through: bool
-    """To be skipped, but passed so that the step does not starve."""
+    """The rule would skip it, but the step would starve."""
     audited: bool
     """To be skipped, but rolled out all the same by the audit's draw (or by the randomised rule's own)."""
     gated: bool
@@ -35,7 +35,12 @@ class GateDecision:
     @property
     def candidate(self) -> bool:
         """The effective gate's verdict: skipped but for the audit, or but for the gate being inactive."""
-        return (self.rule_skip or self.outside_skip) and not self.let_through
+        return self.effective_rule_skip or self.outside_skip
+
+    @property
+    def effective_rule_skip(self) -> bool:
+        """The rule would skip it and the step does not starve without it."""
+        return self.rule_skip and not self.let_through
 
     def weight(self, most: float = 4.0) -> float:
         """min(1 / pi, most): what a rolled-out problem stands for, bounded so that no single one rules a step."""
@@ -45,9 +50,10 @@ class GateDecision:
 class Gate:
     """A rule with an audit and a limit on what a step may lose.
 
-    At most `max_share` of a step's problems may be skipped; over it those pass of which the rule is least certain, ties
-    by derived seed. Then each skipped problem is rolled out all the same with probability pi, by a draw that depends
-    on (run seed, step, problem key) alone: pi is `audit`, or the rule's own where the rule is a randomised one.
+    The rule may skip at most `max_share` of a step's problems; over it those pass of which it is least certain, ties by
+    derived seed. An allocation that spends a budget on some of the rest skips the others. Then each skipped problem is
+    rolled out all the same with probability pi, by a draw that depends on (run seed, step, problem key) alone: pi is
+    `audit`, or the rule's own where the rule is a randomised one.
 
     `observe` takes the truth back; quality is estimated over a window of the last rolled-out problems, see
     `masa.awareness.gate_audit`.
@@ -55,7 +61,7 @@ class Gate:
     Args:
         run_seed: the run's seed.
         rule: says which problems to skip, see `masa.awareness.gate_rules`.
-        max_share: largest share of a step's problems that may be skipped.
+        max_share: largest share of a step's problems that the rule may skip.
         audit: probability that a skipped problem is rolled out.
         window: how many of the last rolled-out problems the reported quality rests on.
 
@@ -100,7 +106,7 @@ class Gate:
             active: if not (the parallel phase), every problem passes and the verdicts are only noted, so that their
                 quality can be watched before anything is skipped.
             skips: verdicts from outside, one a problem, beside the rule's (an allocation that gives a problem no
-                rollouts): the same limit and audit hold for them.
+                rollouts): the same audit holds for them, but no limit, since an allocation spends its budget.
             earlier: decisions on the step's earlier draws: `max_share` is of all its problems together, or the single
                 problem of a last small draw could never be skipped.
 
@@ -112,24 +118,11 @@ class Gate:
             if len(given) != len(keys):
                 raise ValueError(f"{len(keys)} problem keys for {len(given)} {name}")
         rule_skips = [self.rule.skips(estimate) for estimate in estimates]
-        skipped = [i for i, verdicts in enumerate(zip(rule_skips, outside, strict=True)) if any(verdicts)]
-        excess = 0
-        if active:
-            most = math.floor(self.max_share * (len(earlier) + len(keys)) + 1e-9)
-            excess = sum(decision.candidate for decision in earlier) + len(skipped) - most
-        least_certain = sorted(
-            skipped,
-            key=lambda i: (
-                self.rule.certainty(estimates[i]),
-                derive_seed(self.run_seed, Purpose.NEVER_STARVE, step, keys[i]),
-            ),
-        )
-        let_through = set(least_certain[: max(excess, 0)])
+        let_through = self.let_through(step, keys, estimates, earlier=earlier) if active else set()
         decisions = []
-        at_risk = set(skipped) - let_through if active else set()
         for i, key in enumerate(keys):
             probability = 1.0
-            if at_stake := i in at_risk:
+            if at_stake := active and ((rule_skips[i] and i not in let_through) or outside[i]):
                 own = self.rule.probability(estimates[i])
                 probability = self.audit if own is None else own
             audited = at_stake and derive_uniform(self.run_seed, Purpose.AUDIT, step, key) < probability
@@ -138,6 +131,27 @@ class Gate:
                 GateDecision(key, rule_skips[i], bool(outside[i]), i in let_through, audited, gated, probability)
             )
         return decisions
+
+    def let_through(
+        self,
+        step: int,
+        keys: Sequence[int],
+        estimates: Sequence[Estimate],
+        *,
+        earlier: Sequence[GateDecision] = (),
+    ) -> set[int]:
+        """Which problems, by index, pass against the rule's verdict so that the step does not starve."""
+        skipped = [i for i, estimate in enumerate(estimates) if self.rule.skips(estimate)]
+        most = math.floor(self.max_share * (len(earlier) + len(keys)) + 1e-9)
+        excess = sum(decision.effective_rule_skip for decision in earlier) + len(skipped) - most
+        least_certain = sorted(
+            skipped,
+            key=lambda i: (
+                self.rule.certainty(estimates[i]),
+                derive_seed(self.run_seed, Purpose.NEVER_STARVE, step, keys[i]),
+            ),
+        )
+        return set(least_certain[: max(excess, 0)])
 
     def observe(
         self,

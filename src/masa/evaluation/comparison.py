@@ -14,6 +14,7 @@ from typing import Any
 
 from masa.awareness.intervals import bootstrap_mean_interval
 from masa.evaluation.curves import Curve, Estimate, estimate, mean_curve, ratio_estimate, threshold_of
+from masa.training.presets import SPENT_ON_OTHERS
 
 FORMAT = 1
 AXES = ("tokens", "seconds")
@@ -296,7 +297,7 @@ def _ledger(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     def net(result: Mapping[str, Any]) -> float | None:
         """None where further problems were drawn in place of gated ones: what was saved on those went into these."""
-        return None if result["settings"].get("refill") == "before" else total("net_saved_tokens")(result)
+        return None if result["settings"].get("refill") in SPENT_ON_OTHERS else total("net_saved_tokens")(result)
 
     def share(result: Mapping[str, Any]) -> float | None:
         names = ("solution_tokens", "audit_tokens", "saved_gate_tokens", "saved_cutoff_tokens")

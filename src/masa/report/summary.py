@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from masa.report.data import RunData, evaluation_number, number
+from masa.training.presets import SPENT_ON_OTHERS
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def tiles(run: RunData) -> list[Tile]:
         if last is not None:
             found.append(Tile(f"Foretells its {title}", decimal(last), decimal(first), note))
     net = run.total("net_saved_tokens")
-    if net and run.settings.get("refill") != "before":
+    if net and run.settings.get("refill") not in SPENT_ON_OTHERS:
         found.append(Tile("Tokens saved, net", signed(net), note=_share_note(run, net)))
     first, last = _trained_ends(run, "groups/live_share")
     if last is not None:
@@ -114,7 +115,7 @@ def _savings(run: RunData) -> str:
     spent = f"predictions cost {amount(cost)}" if cost else "no predictions were paid for"
     if not gate and not cutoff:
         return f"{spent[0].upper()}{spent[1:]} tokens; gate and cutoff saved none."
-    if run.settings.get("refill") == "before":
+    if run.settings.get("refill") in SPENT_ON_OTHERS:
         return (
             f"Gate and cutoff saved an estimated {amount(gate)} and {amount(cutoff)} tokens, which went into further "
             f"problems; {spent}."

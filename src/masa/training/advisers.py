@@ -58,7 +58,10 @@ def _predictor(config: MASAConfig) -> Predictor:
 def _gate(config: MASAConfig) -> Gate | None:
     if config.gate == "none":
         return None
-    return Gate(config.seed, _rule(config), max_share=config.max_gated_share, audit=config.audit_rate)
+    audit = config.audit_rate
+    if config.refill == "best":  # of what is not chosen, so many times as much, only as much is audited
+        audit *= min(1.0, 1 / (config.draws_over_problems - 1))
+    return Gate(config.seed, _rule(config), max_share=config.max_gated_share, audit=audit)
 
 
 def _rule(config: MASAConfig) -> GateRule:
@@ -94,7 +97,7 @@ def _phases(config: MASAConfig) -> Phases:
 
 
 def _allocation(config: MASAConfig) -> Allocation | None:
-    if config.allocation == "uniform":
-        return None
     nominal = config.num_generations or 0
-    return Allocation(nominal, config.allocation_least, config.largest_group, config.allocation_budget)
+    if config.allocation == "knapsack":
+        return Allocation(nominal, config.allocation_least, config.largest_group, config.allocation_budget)
+    return Allocation(nominal, nominal, nominal) if config.refill == "best" else None

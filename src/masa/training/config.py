@@ -96,9 +96,11 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     gate_std: float = _help("Rule `paper`: gated only if predicted pass rates deviate by less than this.", 0.1)
     gate_threshold: float | None = _help("Rule `calibrated`: gated if zero variance is more probable than this.")
     audit_rate: float = _help(
-        "Share of gated problems rolled out all the same, and of problems exempt from cutoffs.", 0.05
+        "Share of gated problems rolled out all the same, and of problems exempt from cutoffs. With `refill: best`, "
+        "audits over problems rolled out.",
+        0.05,
     )
-    max_gated_share: float = _help("At most this share of a step's problems is gated.", 0.75)
+    max_gated_share: float = _help("At most this share of a step's problems is gated by the rule.", 0.75)
     meta_problems: str | None = _help(
         "Problems that are foretold in the predictive phase: `all`, or `unseen`, those of which the predictor knows "
         "too little."
@@ -106,9 +108,10 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     meta_audit_weight: float = _help("Audited meta groups weigh 1 / pi in the loss, at most this.", 1.0)
     refill: str | None = _help(
         "Draw further problems until a step has problems_per_step that pass the gate (`before` the rollouts) or that "
-        "are live (`after` them, DAPO's dynamic sampling); `none`: whatever is left."
+        "are live (`after` them, DAPO's dynamic sampling), or all at once to roll out problems_per_step of them, "
+        "the `best` by the predictor; `none`: whatever is left."
     )
-    refill_limit: float = _help("Problems drawn in a step, at most, over problems_per_step.", 3.0)
+    refill_limit: float | None = _help("Problems drawn in a step, at most, over problems_per_step.")
     allocation: str | None = _help(
         "`uniform`: num_generations rollouts a problem; `knapsack`: by foretold value and cost, in the same budget."
     )
@@ -183,6 +186,11 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         """Solution rollouts of the largest group that `allocation: knapsack` makes."""
         return 2 * (self.num_generations or 0) if self.allocation_most is None else self.allocation_most
 
+    @property
+    def draws_over_problems(self) -> float:
+        """Problems that a step draws at most, over `problems_a_step`."""
+        return 1.0 if self.refill == "none" else cast(float, self.refill_limit)
+
     def request_maker(self) -> RequestMaker:
         """Requests under this run's seed, sampling and limits."""
         longest = self.max_completion_length or 0
@@ -241,7 +249,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             raise UserError(
                 f"problems_per_step is {self.problems_per_step}: a step would have more than {_MOST_ROWS} rollouts"
             )
-        foretold = M * (self.refill_limit if self.refill == "after" else 1)  # dead groups' predictions teach too
+        foretold = M * (self.draws_over_problems if self.refill == "after" else 1)  # dead groups' predictions teach too
         needed = math.ceil(self.problems_per_step * (largest + foretold) / self.micro_batch_rows)
         self.gradient_accumulation_steps: int = next(n for n in range(min(needed, rows), rows + 1) if rows % n == 0)
         self.per_device_train_batch_size = rows // self.gradient_accumulation_steps

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from masa.awareness import PREDICTORS
 from masa.errors import unknown_key_message
-from masa.training.presets import AUTO, NEVER
+from masa.training.presets import AUTO, NEVER, SPENT_ON_OTHERS
 
 if TYPE_CHECKING:
     from masa.training.config import MASAConfig
@@ -38,7 +38,7 @@ _CHOICES = {
     "notion_reward": ("counts", "rates"),
     "notion_matching": ("lemma", "substring"),
     "gate_rule": (None, "paper", "calibrated", "exploration"),
-    "refill": ("none", "before", "after"),
+    "refill": ("none", "before", "after", "best"),
     "allocation": ("uniform", "knapsack"),
     "cutoff_rule": ("paper", "median", "quantile"),
     "meta_problems": ("all", "unseen"),
@@ -159,7 +159,7 @@ def _phases(config: MASAConfig) -> list[str]:
             ("gate", config.gate != "none"),
             ("hints", config.hints),
             ("allocation", config.allocation == "knapsack"),
-            ("refill 'before'", config.refill == "before"),
+            (f"refill {config.refill!r}", config.refill in SPENT_ON_OTHERS),
         )
         if is_on
     ]
@@ -172,7 +172,7 @@ def _spending(config: MASAConfig) -> list[str]:
             f"{name} needs a predictor: name one in `gate`"
             for name, is_on in (
                 ("allocation 'knapsack'", config.allocation == "knapsack"),
-                ("refill 'before'", config.refill == "before"),
+                (f"refill {config.refill!r}", config.refill in SPENT_ON_OTHERS),
                 (f"gate_rule {config.gate_rule!r}", config.gate_rule is not None),
             )
             if is_on
@@ -189,6 +189,8 @@ def _spending(config: MASAConfig) -> list[str]:
             f"allocation_least is {config.allocation_least}: it must be at most allocation_most "
             f"({config.largest_group}; by default twice num_generations)"
         )
+    if config.refill == "best" and not 1 < config.draws_over_problems < math.inf:
+        found.append(f"refill_limit is {config.refill_limit}: to choose the best of, it must be above 1 and finite")
     if config.refill == "after" and config.loss_denominator == "all":
         found.append("refill 'after' would have loss_denominator 'all' count the groups it rejects: use 'live'")
     return found

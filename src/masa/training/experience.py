@@ -112,7 +112,7 @@ class ExperienceMaker:
     def _draw(self, groups: Sequence[ProblemGroup], step: int, *, foretold: bool) -> list[ProblemGroup]:
         """Problems for another round of rollouts beside those of `groups`, gated if foretold; none if it is enough."""
         drawn: list[ProblemGroup] = []
-        while (count := self._refill.missing(groups, drawn)) > 0:
+        while (count := self._refill.missing(groups, drawn, foretold=foretold)) > 0:
             keys = self.stream.draw(count, without={group.problem.key for group in [*groups, *drawn]})
             fresh = [self.group(key) for key in keys]
             if foretold:
@@ -134,16 +134,19 @@ class ExperienceMaker:
         if gate is None:
             return
         keys, estimates = _keys_and_estimates(groups)
+        before = [group.decision for group in earlier if group.decision is not None]
         sizes = None
         if active and allocation is not None:
-            sizes = allocation.sizes(estimates, [gate.rule.skips(estimate) for estimate in estimates])
+            passed = gate.let_through(step, keys, estimates, earlier=before)
+            skips = [gate.rule.skips(estimate) and i not in passed for i, estimate in enumerate(estimates)]
+            budget = self.config.problems_a_step if self.config.refill == "best" else None
+            sizes = allocation.sizes(estimates, skips, groups=budget)
         outside = None if sizes is None else [size == 0 for size in sizes]
-        before = [group.decision for group in earlier if group.decision is not None]
         decisions = gate.decide(step, keys, estimates, active=active, skips=outside, earlier=before)
         for i, (group, decision) in enumerate(zip(groups, decisions, strict=True)):
             group.decision = decision
-            if allocation is not None and sizes is not None and not decision.candidate:
-                group.size = max(sizes[i], allocation.least)  # let through against starving: the smallest group
+            if sizes is not None and not decision.candidate:
+                group.size = sizes[i]
 
     def _budget(self, groups: Sequence[ProblemGroup], step: int, *, active: bool) -> None:
         """Decide each problem's token limit; inactive, only note what it would have been."""

@@ -11,6 +11,9 @@ NEVER = "never"
 AUTO = "auto"
 """Value of `parallel_steps` for runs that enter and leave the predictive phase by the gate's audits."""
 
+SPENT_ON_OTHERS = ("before", "best")
+"""Values of `refill` that spend what the gate saves on further problems."""
+
 _COMMON: dict[str, Any] = {
     "epsilon_high": 0.28,
     "num_meta_generations": 0,
@@ -18,6 +21,7 @@ _COMMON: dict[str, Any] = {
     "gate": "none",
     "gate_threshold": 0.9,
     "refill": "none",
+    "refill_limit": 3.0,
     "allocation": "uniform",
     "meta_problems": "all",
     "cutoff": False,

@@ -1,4 +1,4 @@
-"""How many problems a step draws: as many as it asks for, or further ones for those that turn out to teach nothing."""
+"""How many problems a step draws: as many as it asks for, or further ones to choose among or to replace others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from masa.training.groups import ProblemGroup
 
 
 class Refill:
-    """The next draw of a step (METHOD: before the rollouts, or after them as DAPO, arXiv 2503.14476, does).
+    """The next draw of a step.
+
+    `none` draws once. `before` replaces problems that the gate skips, `after` groups that came out flat (DAPO, arXiv
+    2503.14476), and `best` draws all it may at once for the predictor to choose among (cf. arXiv 2507.04632).
 
     A step draws at most `refill_limit` x `problems_per_step` problems and none twice, so that it ends whatever the
     gate or the rewards say; it may then have fewer groups than asked for, or none.
@@ -31,12 +34,18 @@ class Refill:
                 f"a step draws {self._wanted} problems but the training set has {problems}: "
                 "lower problems_per_step or add problems"
             )
-        self._most = math.floor(min(problems, self._wanted * (1 if self._mode == "none" else config.refill_limit)))
+        self._most = math.floor(min(problems, self._wanted * config.draws_over_problems))
 
-    def missing(self, rolled_out: Sequence[ProblemGroup], drawn: Sequence[ProblemGroup]) -> int:
-        """Problems still to draw, beside those rolled out in earlier rounds and those drawn in this one."""
+    def missing(
+        self, rolled_out: Sequence[ProblemGroup], drawn: Sequence[ProblemGroup], *, foretold: bool = True
+    ) -> int:
+        """Problems still to draw, beside those rolled out in earlier rounds and those drawn in this one.
+
+        Args:
+            foretold: whether something is known of problems before their rollouts: else there is no choosing.
+        """
         if not rolled_out and not drawn:
-            count = self._wanted
+            count = self._most if self._mode == "best" and foretold else self._wanted
         elif self._mode == "before" and not rolled_out:
             count = self._wanted - sum(not group.is_gated for group in drawn)
         elif self._mode == "after" and not drawn:

@@ -23,7 +23,6 @@ from masa.awareness.predictors.linear_head import (
     fit_logits,
     pass_rate_moments,
 )
-from masa.awareness.predictors.self_calibration import kish
 
 _UNFITTED_SPREAD = 1.0
 _UNFITTED_LENGTH_NOISE = 0.25
@@ -38,7 +37,6 @@ class _Group:
     step: int
     right: int
     rolled: int
-    weight: float
     logit: tuple[float, float] | None
     """Mean and variance of the foretold logit."""
     log_length: float | None
@@ -63,8 +61,10 @@ class HiddenStatePredictor(Predictor):
 
     It costs one prefill and no tokens (cf. arXiv 2510.01135 and 2511.14773). The window of the last groups is fitted
     anew each step: mixed binomial regression with a ridge penalty, features standardised over the window
-    (`masa.awareness.predictors.linear_head`). A group weighs 1 / probability (scaled to the effective number of groups)
-    times `forgetting` per step of its age.
+    (`masa.awareness.predictors.linear_head`). A group weighs `forgetting` per step of its age. It is not weighed by
+    1 / its probability of being rolled out: a gate decides by the very features that are fitted, so that the missing
+    outcomes are missing at random given them and a likelihood needs no weights (Rubin 1976, Biometrika 63), while
+    audits at a rate of 1 % would outweigh all other groups of the window.
 
     The belief has the moments of a logistic normal whose variance is the head's own posterior variance plus the
     squared spread of problems around the head. That spread is not taken from the fit, which bends to its window, but
@@ -147,10 +147,7 @@ class HiddenStatePredictor(Predictor):
     def state_dict(self) -> dict[str, Any]:
         """The window, its hidden states as base64 of little-endian float32; the heads follow from it."""
         return {
-            "groups": [
-                [g.step, g.right, g.rolled, g.weight, g.logit, g.log_length, g.foretold_log_length]
-                for g in self._groups
-            ],
+            "groups": [[g.step, g.right, g.rolled, g.logit, g.log_length, g.foretold_log_length] for g in self._groups],
             "width": self._hidden.shape[1],
             "hidden": base64.b64encode(self._hidden.astype("<f4").tobytes()).decode("ascii"),
             "scores": self._scores.state_dict(),
@@ -159,8 +156,8 @@ class HiddenStatePredictor(Predictor):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
         self._groups = [
-            _Group(step, right, rolled, weight, None if logit is None else (logit[0], logit[1]), log_length, foretold)
-            for step, right, rolled, weight, logit, log_length, foretold in state["groups"]
+            _Group(step, right, rolled, None if logit is None else (logit[0], logit[1]), log_length, foretold)
+            for step, right, rolled, logit, log_length, foretold in state["groups"]
         ]
         flat = np.frombuffer(base64.b64decode(state["hidden"]), "<f4")
         self._hidden = flat.reshape(len(self._groups), int(state["width"])).astype(np.float32)
@@ -205,7 +202,6 @@ class HiddenStatePredictor(Predictor):
             step,
             sum(outcome.correct),
             len(outcome.correct),
-            1 / observation.probability,
             logit,
             math.log(max(math.fsum(lengths) / len(lengths), 1.0)) if lengths else None,
             foretold,
@@ -219,7 +215,7 @@ class HiddenStatePredictor(Predictor):
         now = max(g.step for g in groups)
         ages = np.array([now - g.step for g in groups], np.float64)
         # A group older than any that still counts must not bring a weight of 0, which would be infinite noise.
-        weights = kish(np.array([g.weight for g in groups])) * np.maximum(self.forgetting**ages, 1e-6)
+        weights = np.maximum(self.forgetting**ages, 1e-6)
         right, rolled = (
             np.array(column, np.float64) for column in zip(*((g.right, g.rolled) for g in groups), strict=True)
         )
