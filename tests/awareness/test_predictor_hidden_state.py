@@ -25,7 +25,7 @@ class World:
 
     def step(self, count=32, *, chance=None):
         """Observations of a step; `chance` gives the probability of being rolled out by hidden state."""
-        states, rates, right, lengths = self.draw(count)
+        states, _, right, lengths = self.draw(count)
         chances = np.ones(count) if chance is None else chance(states)
         rolled = self.rng.uniform(size=count) < chances
         return [
