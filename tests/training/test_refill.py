@@ -64,11 +64,14 @@ class Knowing(Predictor):
     name = "knowing"
 
     def estimate(self, evidence: Evidence) -> Estimate:
-        return Estimate(pass_rate=0.5 if evidence.problem.key % 3 == 0 else 0.0, deviation=0.01, abstains=False)
+        good = evidence.problem.key % 3 == 0
+        return Estimate(0.5 if good else 0.0, deviation=0.01, length=60.0 if good else 30.0, abstains=False)
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "knapsack"])
-def test_the_budget_of_a_step_goes_to_the_best_of_its_candidates(make_trainer: MakeTrainer, allocation: str) -> None:
+@pytest.mark.parametrize(("allocation", "good"), [("uniform", 4), ("knapsack", 2)])
+def test_the_budget_of_a_step_goes_to_the_best_of_its_candidates(
+    make_trainer: MakeTrainer, allocation: str, good: int
+) -> None:
     trainer = make_trainer(
         preset="greso", gate_rule="calibrated", gate_threshold=1.0, refill="best", refill_limit=3.0, audit_rate=0.0,
         allocation=allocation, allocation_least=4, allocation_most=4,
@@ -77,8 +80,10 @@ def test_the_budget_of_a_step_goes_to_the_best_of_its_candidates(make_trainer: M
     groups = trainer.experience.make(1).groups
     assert len(groups) == 12
     chosen = [group for group in groups if group.solution.rollouts]
-    assert {group.problem.key for group in chosen} == {0, 3, 6, 9}
-    assert [len(group.solution.rollouts) for group in chosen] == [4] * 4
+    # Four uniform groups; or in the tokens of four groups of the mean length, 40, two of 60 and one more of 30.
+    assert len(chosen) == (4 if allocation == "uniform" else 3)
+    assert sum(group.problem.key % 3 == 0 for group in chosen) == good
+    assert {len(group.solution.rollouts) for group in chosen} == {4}
     assert all(group.is_gated for group in groups if group not in chosen)
 
 

@@ -90,6 +90,8 @@ class Allocation:
     most: int
     share: float = 1.0
     """Budget over what uniform groups would take."""
+    by_length: bool = True
+    """Whether a rollout costs its predicted length; else all cost the same, and groups of one size are as many."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.least <= self.most:
@@ -100,7 +102,7 @@ class Allocation:
     def sizes(self, estimates: Sequence[Estimate], skips: Sequence[bool], *, groups: int | None = None) -> list[int]:
         """One group size a problem; a problem that a gate skips gets none.
 
-        Where no length is foretold, rollouts take the place of tokens.
+        Where no length is foretold, or none counts, rollouts take the place of tokens.
 
         Args:
             estimates: what is held of each problem.
@@ -109,7 +111,7 @@ class Allocation:
                 default one for each of them: what is skipped leaves its tokens unspent.
         """
         passed = [i for i, skip in enumerate(skips) if not skip]
-        costs = [estimates[i].length for i in passed]
+        costs = [estimates[i].length if self.by_length else None for i in passed]
         if all(cost is None for cost in costs):
             costs = [1.0] * len(costs)
         budget = self.share * self.nominal * math.fsum(_filled(costs)) if costs else 0.0

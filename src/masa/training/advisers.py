@@ -100,4 +100,4 @@ def _allocation(config: MASAConfig) -> Allocation | None:
     nominal = config.num_generations or 0
     if config.allocation == "knapsack":
         return Allocation(nominal, config.allocation_least, config.largest_group, config.allocation_budget)
-    return Allocation(nominal, nominal, nominal) if config.refill == "best" else None
+    return Allocation(nominal, nominal, nominal, by_length=False) if config.refill == "best" else None
