@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from masa.awareness import MetaScorer, RewardOptions, mean_reward, meta_reward
+from masa.awareness import MetaReward, MetaScorer, RewardOptions, mean_reward, meta_reward
 from masa.awareness.rewards import difficulty_reward, length_reward
 from masa.records import FinishReason, Outcome, Prediction
 
@@ -129,6 +129,14 @@ def test_rates_with_one_side_empty():
     nothing = Outcome(("carry", "add"), (5, 5), (False, False))
     assert notion("carry", outcome=everything, notion="rates") == 1.0
     assert notion("carry", outcome=nothing, notion="rates") == 0.0
+
+
+def test_weights_take_a_component_alone_or_none():
+    assert MetaReward(0.5, 1.0, 0.0, weights=(1.0, 0.0, 0.0)).total == 0.5
+    assert MetaReward(0.5, 1.0, 0.0, weights=(1.0, 3.0, 0.0)).total == pytest.approx(3.5 / 4)
+    for weights in ((0.0, 0.0, 0.0), (1.0, -1.0, 1.0), (1.0, math.nan, 1.0)):
+        with pytest.raises(ValueError, match="not all 0"):
+            RewardOptions(weights=weights)
 
 
 def test_total_is_always_over_three():

@@ -22,7 +22,7 @@ class RewardOptions:
     """Which form each component takes; the defaults are the paper's.
 
     Raises:
-        ValueError: for an unknown name or a base outside (0, 1).
+        ValueError: for an unknown name, a base outside (0, 1), or weights that are negative or all 0.
     """
 
     base: float = 0.01
@@ -33,10 +33,14 @@ class RewardOptions:
     matching: Matching = "lemma"
     template_text: str = ""
     """Text that stands in every solution prompt; for `rates`, notions made of its words alone are left out."""
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Of the difficulty, length and notion components in the total."""
 
     def __post_init__(self) -> None:
         if not 0 < self.base < 1:
             raise ValueError(f"base of the difficulty reward must lie between 0 and 1, got {self.base}")
+        if not all(0 <= weight < math.inf for weight in self.weights) or not any(self.weights):
+            raise ValueError(f"weights of the reward's components must be 0 or more, not all 0, got {self.weights}")
         for name, value, known in (
             ("difficulty", self.difficulty, get_args(DifficultyReward)),
             ("length", self.length, get_args(LengthReward)),
@@ -54,11 +58,13 @@ class MetaReward:
     difficulty: float
     length: float
     notion: float
+    weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @property
     def total(self) -> float:
-        """(difficulty + length + notion) / 3, always over three (version 2 Eq. 2)."""
-        return (self.difficulty + self.length + self.notion) / 3
+        """The weighted mean; with equal weights (difficulty + length + notion) / 3, always over three (version 2 Eq. 2)."""
+        parts = (self.difficulty, self.length, self.notion)
+        return sum(weight * part for weight, part in zip(self.weights, parts, strict=True)) / sum(self.weights)
 
 
 def difficulty_reward(
@@ -116,6 +122,7 @@ class MetaScorer:
             ),
             length=length_reward(prediction.length, self.outcome.correct_lengths, form=options.length),
             notion=self.notion_reward(prediction.notions),
+            weights=options.weights,
         )
 
     def notion_reward(self, notions: tuple[str, ...] | None) -> float:
@@ -184,4 +191,5 @@ def mean_reward(rewards: list[MetaReward]) -> MetaReward | None:
         math.fsum(r.difficulty for r in rewards) / n,
         math.fsum(r.length for r in rewards) / n,
         math.fsum(r.notion for r in rewards) / n,
+        rewards[0].weights,
     )

@@ -76,6 +76,10 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     length_reward: str = _help("`range` (the paper's) or `log-ratio`.", "range")
     notion_reward: str = _help("`counts` (the paper's) or `rates`.", "counts")
     notion_matching: str = _help("`lemma`, or `substring` for comparison with the reference code.", "lemma")
+    meta_reward_weights: list[float] = field(
+        default_factory=lambda: [1.0, 1.0, 1.0],
+        metadata={"help": "Weights of the difficulty, length and notion rewards in the self-alignment reward."},
+    )
     correctness: str | None = _help("Name of the reward function that says what is correct; default: the only one.")
     correct_threshold: float = _help("A reward of at least this is correct.", 0.99)
     reward_timeout: float | None = _help(
@@ -211,6 +215,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             length=cast(LengthReward, self.length_reward),
             notion=cast(NotionReward, self.notion_reward),
             matching=cast(Matching, self.notion_matching),
+            weights=cast(tuple[float, float, float], tuple(self.meta_reward_weights)),
         )
 
     def _settle_precision(self) -> None:
