@@ -12,6 +12,7 @@ _PLAIN = {
     bool: "true or false",
     str: "a text",
     dict: "a mapping",
+    list[float]: "a list of numbers",
     type(None): "null",
 }
 
@@ -19,7 +20,7 @@ _PLAIN = {
 def wrong_types(values: Mapping[str, Any], owner: type) -> list[str]:
     """One sentence for each value that does not suit the field of its name in the dataclass `owner`.
 
-    Only fields that take numbers, booleans, texts, mappings and null alone are checked; others are left
+    Only fields that take numbers, lists of them, booleans, texts, mappings and null alone are checked; others are left
     to their owners.
     """
     hints = get_type_hints(owner)
@@ -40,4 +41,7 @@ def _fits(value: Any, choices: tuple[Any, ...]) -> bool:
         return True
     if isinstance(value, bool):
         return bool in choices
-    return isinstance(value, choices) or (isinstance(value, int) and float in choices)
+    if list[float] in choices and isinstance(value, list):
+        return all(_fits(item, (float,)) for item in value)
+    plain = tuple(choice for choice in choices if choice != list[float])
+    return isinstance(value, plain) or (isinstance(value, int) and float in choices)

@@ -62,7 +62,7 @@ class MetaReward:
 
     @property
     def total(self) -> float:
-        """The weighted mean; with equal weights (difficulty + length + notion) / 3, always over three (version 2 Eq. 2)."""
+        """The weighted mean; by default (difficulty + length + notion) / 3, always over three (version 2 Eq. 2)."""
         parts = (self.difficulty, self.length, self.notion)
         return sum(weight * part for weight, part in zip(self.weights, parts, strict=True)) / sum(self.weights)
 

@@ -111,7 +111,7 @@ def _out_of_range(config: MASAConfig) -> list[str]:
     weights = config.meta_reward_weights
     if len(weights) != 3 or not all(0 <= weight < math.inf for weight in weights) or not any(weights):
         found.append(
-            f"meta_reward_weights is {weights}: give three numbers from 0, not all 0, for difficulty, length and notions"
+            f"meta_reward_weights is {weights}: give three, from 0 and not all 0, for difficulty, length and notions"
         )
     if not config.temperature > 0:
         found.append(f"temperature is {config.temperature}: it must be above 0, or all rollouts of a group agree")
