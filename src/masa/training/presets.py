@@ -65,9 +65,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         | {
             "parallel_steps": 0,
             "gate": "stacked",
-            "gate_threshold": 0.7,
-            "refill": "before",
-            "allocation": "knapsack",
+            "refill": "best",
+            "refill_limit": 4.0,
             "cutoff": True,
             "cutoff_rule": "quantile",
         },
