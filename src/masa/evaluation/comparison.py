@@ -14,6 +14,7 @@ from typing import Any
 
 from masa.awareness.intervals import bootstrap_mean_interval
 from masa.evaluation.curves import Curve, Estimate, estimate, mean_curve, ratio_estimate, threshold_of
+from masa.evaluation.run_result import HELDOUT_GATE
 from masa.training.presets import SPENT_ON_OTHERS
 
 FORMAT = 1
@@ -25,7 +26,7 @@ _ON_DEAD_GROUPS = ("num_meta_generations", "entropy_coef", "use_adaptive_entropy
 
 _LEAST_FOR_SMOOTHING = 6
 _WINDOW = 3
-AWARENESS = ("pass_rate_spearman", "length_spearman", "brier", "ece")
+AWARENESS = ("pass_rate_spearman", "length_spearman", "brier", "ece", *HELDOUT_GATE)
 _KINDS = ("solution", "audit", "meta", "warm_start")
 _JUDGED = ("precision", "recall", "f1", "base_rate", "share")
 

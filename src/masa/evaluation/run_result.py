@@ -14,6 +14,7 @@ MAX_STEPS = 200
 """Points of the series by step; longer runs are thinned evenly."""
 
 AWARENESS = ("pass_rate_spearman", "length_spearman", "brier", "ece", "valid_share")
+HELDOUT_GATE = ("gate_precision", "gate_recall", "gate_known_precision", "gate_known_recall", "zero_variance_share")
 GATE = ("precision", "recall", "f1", "base_rate", "share", "rule_share", "audits_window", "passed_window")
 CUTOFF = ("precision", "recall", "f1", "base_rate", "share", "false_cut_rate", "exempt_window", "exempt_correct_window")
 
@@ -101,7 +102,7 @@ def _evaluation(row: Mapping[str, Any], by_step: Mapping[int, Mapping[str, Any]]
         missing = ", ".join(name for name, value in found.items() if value is None)
         raise UserError(f"the evaluation of step {step} lacks {missing}: the run is of another version; run it again")
     beside = {"transfer": row["transfer_pass_at_1"]} if "transfer_pass_at_1" in row else {}
-    awareness = {name: row[name] for name in AWARENESS if name in row}
+    awareness = {name: row[name] for name in (*AWARENESS, *HELDOUT_GATE) if name in row}
     return found | beside | {"live_tokens": live, "awareness": awareness}
 
 

@@ -195,7 +195,25 @@ def _awareness(comparison: Mapping[str, Any]) -> list[Row]:
             f"{words}, held-out problems, last evaluation.",
         )
         for name, title, words in parts
-    ]
+    ] + [_heldout_gate(comparison, name) for name in ("precision", "recall")]
+
+
+def _heldout_gate(comparison: Mapping[str, Any], name: str) -> Row:
+    def cell(arm: Arm) -> str:
+        found, known, base = (
+            _get(arm, "awareness", key) for key in (f"gate_{name}", f"gate_known_{name}", "zero_variance_share")
+        )
+        if not found:
+            return NOTHING
+        beside = f" (at best {_decimal(known)})" if known else ""
+        return _decimal(found) + beside + (f", base rate {base['mean']:.2f}" if name == "precision" and base else "")
+
+    return Row(
+        f"held-out gate {name}",
+        [cell(arm) for arm in comparison["arms"]],
+        "Of the gate's rule on held-out problems, last evaluation; at best: of a gate that knew each problem's true "
+        "pass rate and skipped what is more likely flat than not.",
+    )
 
 
 def _judged(comparison: Mapping[str, Any]) -> list[Row]:
