@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: train test test-slow fuzz lint types clean bubblewrap bench-rollout bench-step bench-grading
+.PHONY: train test test-slow fuzz soak lint types clean bubblewrap bench-rollout bench-step bench-grading
 
 train: $(READY) ## Train the bundled model; prints the path of its report
 	$(BIN)/masa train $(ARGS)
@@ -46,6 +46,9 @@ fuzz: ## The coverage-guided fuzzer for MINUTES=20, on one core; it needs an env
 		echo "  $(HOME)/.cache/masa-fuzz-env/bin/pip install -c constraints-cpu.txt torch atheris -e ."; \
 		echo "or name the Python of another one: make fuzz FUZZ_PYTHON=..."; exit 1; }
 	$(FUZZ_PYTHON) tests/fuzz/run.py --minutes $(MINUTES) $(ARGS)
+
+soak: $(READY) ## A run of 60 minutes, watched for leaks and slow steps; ARGS="--minutes 5" for less
+	$(BIN)/python tests/soak/run.py $(ARGS)
 
 bubblewrap: ## What grading of code needs, installed where that may be done; tests that need it skip without it
 	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
