@@ -62,13 +62,9 @@ def main() -> int:
         what: max(getattr(look, what) for look in last) - max(getattr(look, what) for look in first)
         for what in ("files", "processes")
     }
-    print(
-        f"{looks[-1].seconds / 60:.1f} minutes, {len(steps)} steps, median {median:.2f} s, slowest {max(times):.2f} s"
-    )
-    print(f"memory {settled[0].memory / MIB:.0f} MiB after a tenth, {settled[-1].memory / MIB:.0f} at the end")
-    print(
-        f"slope of memory {slope:+.1f} MiB an hour; open files {grown['files']:+d}, processes {grown['processes']:+d}"
-    )
+    print(f"{looks[-1].seconds / 60:.1f} minutes, {len(steps)} steps, median {median:.2f} s, at most {max(times):.2f} s")
+    print(f"memory {settled[0].memory / MIB:.0f} MiB after a tenth, {settled[-1].memory / MIB:.0f} at the end:")
+    print(f"{slope:+.1f} MiB an hour; open files {grown['files']:+d}, processes {grown['processes']:+d}")
     for step in slow:
         parts = {name: round(value, 2) for name, value in step.items() if name.startswith("time/")}
         print(f"slow: step {step['step']} {parts}")
