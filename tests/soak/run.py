@@ -62,7 +62,8 @@ def main() -> int:
         what: max(getattr(look, what) for look in last) - max(getattr(look, what) for look in first)
         for what in ("files", "processes")
     }
-    print(f"{looks[-1].seconds / 60:.1f} minutes, {len(steps)} steps, median {median:.2f} s, at most {max(times):.2f} s")
+    minutes = looks[-1].seconds / 60
+    print(f"{minutes:.1f} minutes, {len(steps)} steps, median {median:.2f} s, at most {max(times):.2f} s")
     print(f"memory {settled[0].memory / MIB:.0f} MiB after a tenth, {settled[-1].memory / MIB:.0f} at the end:")
     print(f"{slope:+.1f} MiB an hour; open files {grown['files']:+d}, processes {grown['processes']:+d}")
     for step in slow:
