@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -112,7 +111,6 @@ def test_a_rule_that_skips_everything_leaves_the_best_of_what_must_not_starve(ma
 
 def test_a_small_training_set_ends_a_step_before_the_limit_does() -> None:
     assert refill("after", problems=5).missing(groups(4), []) == 1
-    assert refill("after", problems=5, limit=math.inf).missing(groups(4), []) == 1
     with pytest.raises(UserError, match="a step draws 4 problems but the training set has 3"):
         refill("none", problems=3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -108,15 +109,15 @@ _COMPARED = (
 
 
 def _figures(metrics: dict[str, Any]) -> dict[str, str]:
-    def share(name: str) -> str:
-        return "-" if metrics.get(name) is None else f"{metrics[name]:.2f}"
+    def share(name: str, of: Callable[[float], float] = float) -> str:
+        return "-" if metrics.get(name) is None else f"{of(metrics[name]):.2f}"
 
     saved = metrics.get("tokens/saved_gate", 0) + metrics.get("tokens/saved_cutoff", 0)
     return {
         "phase": str(metrics.get("phase", "-")),
         "reward": share("reward/solution"),
         "pass rate": share("pass_rate"),
-        "live": share("groups/live_share"),
+        "live": share("groups/zero_variance_share", lambda flat: 1 - flat),
         "meta": share("reward/meta"),
         "spearman": share("awareness/pass_rate_spearman"),
         "gated": share("gate/share"),

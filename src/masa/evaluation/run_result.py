@@ -14,7 +14,7 @@ MAX_STEPS = 200
 """Points of the series by step; longer runs are thinned evenly."""
 
 AWARENESS = ("pass_rate_spearman", "length_spearman", "brier", "ece", "valid_share")
-HELDOUT_GATE = ("gate_precision", "gate_recall", "gate_known_precision", "gate_known_recall", "zero_variance_share")
+HELDOUT_GATE = ("gate_precision", "gate_recall", "zero_variance_share")
 GATE = ("precision", "recall", "f1", "base_rate", "share", "rule_share", "audits_window", "passed_window")
 CUTOFF = ("precision", "recall", "f1", "base_rate", "share", "false_cut_rate", "exempt_window", "exempt_correct_window")
 

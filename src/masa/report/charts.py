@@ -14,10 +14,10 @@ def learning(run: RunData) -> list[Chart]:
     if traces:
         note = "Share of correct solution rollouts in each step, and pass@1 on held-out problems (95 % interval)."
         charts.append(Chart("Pass rate", note, traces, percent_axis() | phase_mark(run)))
-    traces = line(run, "groups/live_share", "live", "--green")
+    traces = line(run, "groups/live_share", "live, of all drawn", "--green")
     traces += line(run, "groups/zero_variance_share", "zero variance, of those rolled out", "--grey")
     if traces:
-        note = "A group is live when its rewards differ; only live groups teach. Gated problems count as not live."
+        note = "A group is live when its rewards differ; only live groups teach. Problems left out count as not live."
         charts.append(Chart("Live groups", note, traces, percent_axis() | phase_mark(run)))
     parts = [
         ("reward/solution", "solutions", "--blue"),

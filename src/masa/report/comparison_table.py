@@ -200,19 +200,17 @@ def _awareness(comparison: Mapping[str, Any]) -> list[Row]:
 
 def _heldout_gate(comparison: Mapping[str, Any], name: str) -> Row:
     def cell(arm: Arm) -> str:
-        found, known, base = (
-            _get(arm, "awareness", key) for key in (f"gate_{name}", f"gate_known_{name}", "zero_variance_share")
-        )
-        if not found:
+        found, best = _get(arm, "awareness", f"gate_{name}"), _get(arm, "gate_ceiling")
+        if not found or not best:
             return NOTHING
-        beside = f" (at best {_decimal(known)})" if known else ""
-        return _decimal(found) + beside + (f", base rate {base['mean']:.2f}" if name == "precision" and base else "")
+        base = f", base rate {best['base_rate']:.2f}" if name == "precision" else ""
+        return f"{_decimal(found)}, at best {best[name]:.2f}{base}"
 
     return Row(
         f"held-out gate {name}",
         [cell(arm) for arm in comparison["arms"]],
-        "Of the gate's rule on held-out problems, last evaluation; at best: of a gate that knew each problem's true "
-        "pass rate and skipped what is more likely flat than not.",
+        "Of the gate's rule on held-out problems, last evaluation; at best: of a gate that skipped as many and knew each "
+        "problem's true pass rate, but not what its group would be.",
     )
 
 
@@ -233,6 +231,8 @@ def _judged(comparison: Mapping[str, Any]) -> list[Row]:
                 cells.append(cell)
             title = "F1" if name == "f1" else name
             method = f"The {part} {what}; {title} at the end of each run, from its audits."
+            if part == "gate":
+                method += " With refill 'best' it skips whatever is not among the best."
             if name == "precision":
                 method += " The base rate is the precision of deciding at random."
             found.append(Row(f"{part} {title}", cells, method))

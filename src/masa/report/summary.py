@@ -45,9 +45,9 @@ def tiles(run: RunData) -> list[Tile]:
     net = run.total("net_saved_tokens")
     if net and run.settings.get("refill") not in SPENT_ON_OTHERS:
         found.append(Tile("Tokens saved, net", signed(net), note=_share_note(run, net)))
-    first, last = _trained_ends(run, "groups/live_share")
+    first, last = _live_ends(run)
     if last is not None:
-        found.append(Tile("Live groups", percent(last), percent(first), "first and last tenth of the steps"))
+        found.append(Tile("Live groups", percent(last), percent(first), "of those rolled out, first and last tenth"))
     return found
 
 
@@ -115,6 +115,9 @@ def _savings(run: RunData) -> str:
     spent = f"predictions cost {amount(cost)}" if cost else "no predictions were paid for"
     if not gate and not cutoff:
         return f"{spent[0].upper()}{spent[1:]} tokens; gate and cutoff saved none."
+    if run.settings.get("refill") == "best":
+        limit = run.settings.get("refill_limit")
+        return f"Rollouts went to the best of {limit:g} times as many problems, by what was foretold; {spent}."
     if run.settings.get("refill") in SPENT_ON_OTHERS:
         return (
             f"Gate and cutoff saved an estimated {amount(gate)} and {amount(cutoff)} tokens, which went into further "
@@ -127,11 +130,18 @@ def _savings(run: RunData) -> str:
     )
 
 
+def _live_ends(run: RunData) -> tuple[float | None, float | None]:
+    """Share of live groups among those rolled out, in the first and the last tenth of the steps."""
+    first, last = _trained_ends(run, "groups/zero_variance_share")
+    return (None if first is None else 1 - first), (None if last is None else 1 - last)
+
+
 def _live_groups(run: RunData) -> str:
-    first, last = _trained_ends(run, "groups/live_share")
+    first, last = _live_ends(run)
     if first is None or last is None:
         return ""
-    return f"{percent(first)} of groups were live in the first tenth of the steps, {percent(last)} in the last."
+    words = f"{percent(first)} of the groups rolled out were live in the first tenth of the steps"
+    return f"{words}, {percent(last)} in the last."
 
 
 def _share_note(run: RunData, net: float) -> str:

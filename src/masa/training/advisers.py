@@ -58,10 +58,12 @@ def _predictor(config: MASAConfig) -> Predictor:
 def _gate(config: MASAConfig) -> Gate | None:
     if config.gate == "none":
         return None
-    audit = config.audit_rate
-    if config.refill == "best":  # of what is not chosen, so many times as much, only as much is audited
-        audit *= min(1.0, 1 / (config.draws_over_problems - 1))
-    return Gate(config.seed, _rule(config), max_share=config.max_gated_share, audit=audit)
+    most, audit = config.max_gated_share, config.audit_rate
+    if config.refill == "best":
+        over = config.draws_over_problems
+        most = min(most, 1 - 1 / over)  # enough must pass to choose among
+        audit *= min(1.0, 1 / (over - 1))  # of what is not chosen, so many times as much, only as much is audited
+    return Gate(config.seed, _rule(config), max_share=most, audit=audit)
 
 
 def _rule(config: MASAConfig) -> GateRule:

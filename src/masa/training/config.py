@@ -249,13 +249,16 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         if self.problems_per_step < 1:
             raise UserError(f"problems_per_step is {self.problems_per_step}: it must be at least 1")
         rows = self.problems_per_step * G
-        largest = self.largest_group if self.allocation == "knapsack" else G
+        is_knapsack = self.allocation == "knapsack"
+        largest = self.largest_group if is_knapsack else G
         if self.problems_per_step * max(largest, G, M) > _MOST_ROWS:
             raise UserError(
                 f"problems_per_step is {self.problems_per_step}: a step would have more than {_MOST_ROWS} rollouts"
             )
-        foretold = M * (self.draws_over_problems if self.refill == "after" else 1)  # dead groups' predictions teach too
-        needed = math.ceil(self.problems_per_step * (largest + foretold) / self.micro_batch_rows)
+        # Dead groups' predictions teach too; and the tokens of few long groups may go into many short ones.
+        foretold = M * (self.draws_over_problems if self.refill == "after" else 1)
+        groups = self.problems_per_step * (self.draws_over_problems if self.refill == "best" and is_knapsack else 1)
+        needed = math.ceil(groups * (largest + foretold) / self.micro_batch_rows)
         self.gradient_accumulation_steps: int = next(n for n in range(min(needed, rows), rows + 1) if rows % n == 0)
         self.per_device_train_batch_size = rows // self.gradient_accumulation_steps
 

@@ -75,7 +75,7 @@ def contradictions(config: MASAConfig) -> list[str]:
 def batch_contradictions(config: MASAConfig) -> list[str]:
     """What is wrong once the number of problems a step is known."""
     problems = config.problems_a_step
-    if config.gate != "none" and not math.floor(config.max_gated_share * problems):
+    if config.gate != "none" and config.refill != "best" and not math.floor(config.max_gated_share * problems):
         return [
             f"the gate could never act: max_gated_share ({config.max_gated_share}) of {problems} problems a step is "
             "less than one; raise problems_per_step, or set gate to 'none'"
@@ -99,7 +99,7 @@ def _out_of_range(config: MASAConfig) -> list[str]:
     found.extend(
         f"{name} is {value}: it must be at least {least}"
         for name, least in _LEAST.items()
-        if (value := getattr(config, name)) is not None and value < least
+        if (value := getattr(config, name)) is not None and not value >= least
     )
     found.extend(
         f"{name} is {value}: it must be above 0 and finite"
@@ -194,8 +194,15 @@ def _spending(config: MASAConfig) -> list[str]:
             f"allocation_least is {config.allocation_least}: it must be at most allocation_most "
             f"({config.largest_group}; by default twice num_generations)"
         )
-    if config.refill == "best" and not 1 < config.draws_over_problems < math.inf:
-        found.append(f"refill_limit is {config.refill_limit}: to choose the best of, it must be above 1 and finite")
+    if config.refill_limit == math.inf:
+        found.append("refill_limit is inf: a step must end, so give a number")
+    if config.refill == "best" and config.refill_limit == 1:
+        found.append("refill_limit is 1: to choose the best of the problems drawn, draw more than are rolled out")
+    if config.refill == "best" and is_explored:
+        found.append(
+            "refill 'best' chooses by belief, but the rule of gate 'history' rolls out by its own odds: "
+            "set gate_rule to 'calibrated' or 'paper', or refill to 'before'"
+        )
     if config.refill == "after" and config.loss_denominator == "all":
         found.append("refill 'after' would have loss_denominator 'all' count the groups it rejects: use 'live'")
     return found

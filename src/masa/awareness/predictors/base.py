@@ -33,7 +33,7 @@ class Observation:
     is_zero_variance: bool
     """Whether the rewards of the solution group were all equal."""
     probability: float = 1.0
-    """The chance it had of being rolled out: fitted predictors weigh by 1 / it."""
+    """The chance it had of being rolled out: what is estimated over all problems weighs by 1 / it."""
 
 
 @dataclass(frozen=True, slots=True)
