@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,20 @@ def test_what_a_gate_leaves_out_by_the_state_does_not_bias_the_head():
         foretold = np.array([e.pass_rate for e in foretell(predictor, states)])
         errors.append((foretold - rates)[is_easy(states)].mean())
     assert abs(np.mean(errors)) < 0.03
+
+
+def test_a_rare_audit_is_one_group_like_others():
+    """Weighed by 1 / 0.01, two audits would be all that is left of the window, and the beliefs as vague as theirs."""
+    beliefs = []
+    for chance in (1.0, 0.01):
+        world, predictor = World(3), HiddenStatePredictor()
+        for step in range(8):
+            observations = world.step(32)
+            if step == 7:
+                observations[:2] = [replace(o, probability=chance) for o in observations[:2]]
+            predictor.observe(step, observations)
+        beliefs.append([e.belief for e in foretell(predictor, world.draw(20)[0])])
+    assert beliefs[0] == beliefs[1]
 
 
 def test_drift_is_followed():

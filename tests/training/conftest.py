@@ -12,7 +12,7 @@ from datasets import Dataset
 from small_run import byte_tokenizer, parity_of_length, sums
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from masa.awareness import ExpertTrajectory
+from masa.awareness import ExpertTrajectory, HiddenStatePredictor
 from masa.records import Prediction
 from masa.training.config import MASAConfig
 from masa.training.trainer import MASATrainer
@@ -87,7 +87,10 @@ def make_trainer(
 
 @pytest.fixture
 def a_random_model_foretells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it says is read as a valid prediction, and every problem gives an expert trajectory."""
+    """What it says is read as a valid prediction, and every problem gives an expert trajectory.
+
+    Heads on hidden states are fitted from the fourth group on, so that the few steps of a test know their advice.
+    """
 
     def foretold(text: str, **_: Any) -> Prediction:
         return Prediction((len(text) % 9) / 8, 2 + len(text) % 9, (text[:1] or "x",))
@@ -95,5 +98,6 @@ def a_random_model_foretells(monkeypatch: pytest.MonkeyPatch) -> None:
     def first(problem: Any, texts: list[str], *_: Any, step: int, prompt_ids: Any, **__: Any) -> ExpertTrajectory:
         return ExpertTrajectory(problem.key, step, texts[0], tuple(prompt_ids))
 
+    monkeypatch.setitem(HiddenStatePredictor.__init__.__kwdefaults__, "minimum", 4)
     monkeypatch.setattr("masa.training.sampler.parse_prediction", foretold)
     monkeypatch.setattr("masa.training.imitation.make_expert", first)

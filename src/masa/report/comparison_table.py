@@ -209,7 +209,7 @@ def _heldout_gate(comparison: Mapping[str, Any], name: str) -> Row:
     return Row(
         f"held-out gate {name}",
         [cell(arm) for arm in comparison["arms"]],
-        "Of the gate's rule on held-out problems, last evaluation; at best: of a gate that skipped as many and knew each "
+        "Of the gate's rule on held-out problems, last evaluation; at best: of one that skipped as many and knew each "
         "problem's true pass rate, but not what its group would be.",
     )
 
