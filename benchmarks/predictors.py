@@ -5,8 +5,8 @@
 A plain `grpo` run on the study's problems, in which nothing is gated; all predictors learn from the same groups of its
 steps. Every so many steps the policy rolls out every training problem once more, for no one to learn from, and each
 predictor's belief, formed before, is judged: how well it ranks problems by whether their group is flat (AUC) and how
-well calibrated it is (log loss in nats), what a gate at 0.9 makes of it beside the best gate that skips as many and
-knows every pass rate, and how many of the best eighth of the problems are live.
+well calibrated it is (log loss in nats), what gates at several thresholds make of it, each beside the best gate that
+skips as many and knows every pass rate, and how many of the best eighth of the problems are live.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import json
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,8 @@ from masa.training.trainer import MASATrainer
 
 TASKS = ("chain_sum", "products", "gcd")
 PREDICTORS = ("history", "posterior", "hidden-state", "stacked")
-THRESHOLD = 0.9
+THRESHOLDS = (0.9, 0.7, 0.5)
+"""Probabilities of a flat group above which a gate skips."""
 _SAMPLE = 1_000_000
 """Added to the step in the seeds of rollouts that only judge, so that they are not those of the step."""
 
@@ -70,24 +71,29 @@ class Judged:
     right: list[int] = field(default_factory=list)
     chosen_live: list[float] = field(default_factory=list)
 
-    def row(self, size: int) -> dict[str, float | None]:
+    def beliefs(self) -> dict[str, float]:
         """The figures over all steps judged."""
         foretold, flat = np.clip(np.array(self.foretold), 1e-4, 1 - 1e-4), np.array(self.flat)
-        skips = (foretold > THRESHOLD).tolist()
-        gate = classify(skips, self.flat)
-        best = knowing_gate(self.right, [size] * len(skips), size, float(np.mean(skips)))
         base = float(flat.mean())
         return {
-            "auc": auc(foretold, flat),
-            "log_loss": float(-np.log(np.where(flat, foretold, 1 - foretold)).mean()),
-            "log_loss_base": -(base * np.log(base) + (1 - base) * np.log(1 - base)),
-            "base_rate": base,
+            "AUC": auc(foretold, flat),
+            "log loss": float(-np.log(np.where(flat, foretold, 1 - foretold)).mean()),
+            "of the base rate": float(-(base * np.log(base) + (1 - base) * np.log(1 - base))),
+            "base rate": base,
+            "best eighth live": float(np.mean(self.chosen_live)),
+        }
+
+    def gate(self, threshold: float, size: int) -> dict[str, float | None]:
+        """What a gate makes of the beliefs."""
+        skips = [foretold > threshold for foretold in self.foretold]
+        found = classify(skips, self.flat)
+        best = knowing_gate(self.right, [size] * len(skips), size, float(np.mean(skips)))
+        return {
             "skipped": float(np.mean(skips)),
-            "precision": gate.precision,
-            "precision_at_best": best.precision,
-            "recall": gate.recall,
-            "recall_at_best": best.recall,
-            "best_eighth_live": float(np.mean(self.chosen_live)),
+            "precision": found.precision,
+            "at best": best.precision,
+            "recall": found.recall,
+            "at best ": best.recall,
         }
 
 
@@ -160,12 +166,21 @@ def main() -> None:
         judge = Judge(trainer, watchers, given.every)
         trainer.add_callback(judge)
         trainer.train()
-    rows = {name: judged.row(8) for name, judged in judge.judged.items()}
-    print(json.dumps(rows)) if given.json else show(rows)
+    beliefs = {name: judged.beliefs() for name, judged in judge.judged.items()}
+    gates = {
+        f"{name} at {threshold}": judged.gate(threshold, 8)
+        for name, judged in judge.judged.items()
+        for threshold in THRESHOLDS
+    }
+    if given.json:
+        print(json.dumps({"beliefs": beliefs, "gates": gates}))
+    else:
+        show(beliefs)
+        show(gates)
 
 
-def show(rows: dict[str, dict[str, float | None]]) -> None:
-    """The table."""
+def show(rows: Mapping[str, Mapping[str, float | None]]) -> None:
+    """A table."""
     made = Table("", *next(iter(rows.values())))
     for name, row in rows.items():
         made.add_row(name, *("-" if value is None else f"{value:.3f}" for value in row.values()))
