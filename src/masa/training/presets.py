@@ -67,8 +67,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "gate": "stacked",
             "refill": "best",
             "refill_limit": 4.0,
-            "cutoff": True,
-            "cutoff_rule": "quantile",
         },
     }
 )
