@@ -53,6 +53,7 @@ def test_settings_reach_the_advisers(tmp_path: Any) -> None:
             precision_floor=0.6,
             audit_rate=0.2,
             max_gated_share=0.5,
+            cutoff=True,
             cutoff_rule="median",
             cutoff_factor=1.3,
             allocation="knapsack",
