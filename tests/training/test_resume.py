@@ -34,7 +34,7 @@ RESUMED: dict[str, dict[str, Any]] = {
         for gate in ("history", "posterior", "hidden-state", "stacked")
     },
     **{gate: {"preset": "masa-efficient", "gate": gate} for gate in ("self", "in-context", "combined")},
-    "auto": {"preset": "masa-plus", "parallel_steps": "auto"},
+    "auto": {"preset": "masa-plus", "parallel_steps": "auto", "cutoff": True, "cutoff_rule": "quantile"},
     "knapsack": {
         "preset": "masa-efficient",
         "gate": "combined",
