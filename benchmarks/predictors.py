@@ -1,8 +1,8 @@
 """Predictors held against each other on one run: what each foretold of every problem, and what came of it.
 
-    python benchmarks/predictors.py [--steps 70] [--every 10] [--learning-rate 4e-4] [--seed 0] [--json]
+    python benchmarks/predictors.py [--preset masa] [--steps 70] [--every 10] [--learning-rate 4e-4] [--seed 0] [--json]
 
-A plain `grpo` run on the study's problems, in which nothing is gated; all predictors learn from the same groups of its
+A plain `grpo` run on the study's problems, in which nothing is gated, or a `masa` run, which makes predictions; all predictors learn from the same groups of its
 steps. Every so many steps the policy rolls out every training problem once more, for no one to learn from, and each
 predictor's belief, formed before, is judged: how well it ranks problems by whether their group is flat (AUC) and how
 well calibrated it is (log loss in nats), what gates at several thresholds make of it, each beside the best gate that
@@ -34,7 +34,10 @@ from masa.training.config import MASAConfig
 from masa.training.trainer import MASATrainer
 
 TASKS = ("chain_sum", "products", "gcd")
-PREDICTORS = ("history", "posterior", "hidden-state", "stacked")
+PREDICTORS = {
+    "grpo": ("history", "posterior", "hidden-state", "stacked"),
+    "masa": ("self", "combined", "posterior", "hidden-state", "stacked"),
+}
 THRESHOLDS = (0.9, 0.7, 0.5)
 """Probabilities of a flat group above which a gate skips."""
 _SAMPLE = 1_000_000
@@ -137,6 +140,7 @@ def auc(foretold: Array, flat: NDArray[np.bool_]) -> float:
 def main() -> None:
     """Trains, judges, prints."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--preset", choices=list(PREDICTORS), default="grpo")
     options.add_argument("--steps", type=int, default=70)
     options.add_argument("--every", type=int, default=10)
     options.add_argument("--learning-rate", type=float, default=4e-4)
@@ -148,9 +152,10 @@ def main() -> None:
     path = models.resolve("bundled")
     with tempfile.TemporaryDirectory() as folder:
         args = MASAConfig(
-            output_dir=folder, preset="grpo", seed=given.seed, max_steps=given.steps, learning_rate=given.learning_rate,
+            output_dir=folder, preset=given.preset, seed=given.seed, max_steps=given.steps, learning_rate=given.learning_rate,
             lr_scheduler_type="constant_with_warmup", warmup_steps=5, max_grad_norm=1.0, weight_decay=0.0,
             problems_per_step=8, num_generations=8, micro_batch_rows=64, max_completion_length=192,
+            max_meta_length=64, min_solution_length=8, meta_prompt="brief",
             save_strategy="no", report_to="none", gradient_checkpointing=False, use_cpu=True, disable_tqdm=True,
         )  # fmt: skip
         trainer = MASATrainer(
@@ -161,7 +166,7 @@ def main() -> None:
             processing_class=AutoTokenizer.from_pretrained(path),
         )
         trainer.remove_callback(PrinterCallback)
-        watchers = Watchers({name: make_predictor(name) for name in PREDICTORS})
+        watchers = Watchers({name: make_predictor(name) for name in PREDICTORS[given.preset]})
         trainer.experience.advisers.predictor = watchers
         judge = Judge(trainer, watchers, given.every)
         trainer.add_callback(judge)
