@@ -3,10 +3,11 @@
     python benchmarks/predictors.py [--preset masa] [--steps 70] [--every 10] [--learning-rate 4e-4] [--seed 0] [--json]
 
 A plain `grpo` run on the study's problems, in which nothing is gated, or a `masa` run, which makes predictions; all
-predictors learn from the same groups of its steps. Every so many steps the policy rolls out every training problem once more, for no one to learn from, and each
-predictor's belief, formed before, is judged: how well it ranks problems by whether their group is flat (AUC) and how
-well calibrated it is (log loss in nats), what gates at several thresholds make of it, each beside the best gate that
-skips as many and knows every pass rate, and how many of the best eighth of the problems are live.
+predictors learn from the same groups of its steps. Every so many steps the policy rolls out every training problem
+once more, for no one to learn from, and each predictor's belief, formed before, is judged: how well it ranks problems
+by whether their group is flat (AUC) and how well calibrated it is (log loss in nats), what gates at several
+thresholds make of it, each beside the best gate that skips as many and knows every pass rate, and how many of the
+best eighth of the problems are live.
 """
 
 from __future__ import annotations
@@ -153,10 +154,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         args = MASAConfig(
             output_dir=folder, preset=given.preset, seed=given.seed, max_steps=given.steps,
-            learning_rate=given.learning_rate, lr_scheduler_type="constant_with_warmup", warmup_steps=5, max_grad_norm=1.0, weight_decay=0.0,
-            problems_per_step=8, num_generations=8, micro_batch_rows=64, max_completion_length=192,
-            max_meta_length=64, min_solution_length=8, meta_prompt="brief",
-            save_strategy="no", report_to="none", gradient_checkpointing=False, use_cpu=True, disable_tqdm=True,
+            learning_rate=given.learning_rate, lr_scheduler_type="constant_with_warmup", warmup_steps=5,
+            max_grad_norm=1.0, weight_decay=0.0, problems_per_step=8, num_generations=8,
+            micro_batch_rows=64, max_completion_length=192, max_meta_length=64, min_solution_length=8,
+            meta_prompt="brief", save_strategy="no", report_to="none", gradient_checkpointing=False, use_cpu=True, disable_tqdm=True,
         )  # fmt: skip
         trainer = MASATrainer(
             AutoModelForCausalLM.from_pretrained(path),
