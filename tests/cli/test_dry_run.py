@@ -177,7 +177,21 @@ def test_expectations_without_a_dry_run_are_refused(
     assert "add --dry-run" in capsys.readouterr().err
 
 
-def test_adapters_must_have_a_rank() -> None:
-    job = read_job(CONFIGS / "qwen3-0.6b-lora.yaml", {}, ["lora.r=0"])
-    with pytest.raises(UserError, match=r"lora\.r is 0"):
+@pytest.mark.parametrize(("setting", "words"), [("r=0", "r is 0"), ("target_modules=[1]", r"target_modules is \[1\]")])
+def test_adapters_that_mean_nothing_are_refused(setting: str, words: str) -> None:
+    job = read_job(CONFIGS / "qwen3-0.6b-lora.yaml", {}, [f"lora.{setting}"])
+    with pytest.raises(UserError, match=rf"lora\.{words}"):
         make_plan(job, Expectations())
+
+
+def test_adapters_are_counted_where_they_are() -> None:
+    def row(*settings: str) -> float:
+        plan = make_plan(read_job(CONFIGS / "qwen3-0.6b-lora.yaml", {}, settings), Expectations())
+        (found,) = [memory for memory in plan.memory if memory.strategy == LORA]
+        return found.optimizer
+
+    # 28 layers, 8 bytes of moments a parameter.
+    assert row("lora.r=4", "lora.target_modules=[q_proj]") == 28 * 8 * 4 * (1024 + 2048)
+    assert row("lora.r=4") > row("lora.r=4", "lora.target_modules=[q_proj]")
+    unknown = read_job(CONFIGS / "qwen3-0.6b-lora.yaml", {}, ["lora.target_modules=.*proj"])
+    assert "adapters are not counted" in _said(unknown, Expectations())

@@ -103,6 +103,8 @@ def test_the_bundled_model_is_read_from_its_folder_and_others_are_not_guessed(tm
     assert shape_from_folder(tmp_path) is None
     assert shape_from_config({"model_type": "qwen3_moe", "hidden_size": 64}) is None
     assert shape_from_config({"model_type": "qwen3", "hidden_size": 64}) is None
+    endless = LlamaConfig(**SIZES).to_dict() | {"num_hidden_layers": float("inf")}
+    assert shape_from_config(endless) is None
     assert known_shape("Qwen/Qwen3-32B") is None
     assert all(name in KNOWN for name in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-14B"))
 

@@ -97,6 +97,15 @@ def test_a_step_is_never_gated_beyond_its_limit_and_a_useless_gate_loses_what_it
     assert live_loss(GATED, blind) == pytest.approx(gated_share(GATED, blind))
 
 
+def test_where_everything_is_gated_and_nothing_foretold_nothing_is_generated() -> None:
+    work = replace(GATED, predictions=0, audit_rate=0.0, max_gated_share=1.0)
+    everything = replace(EXPECT, zero_variance=1.0, gate_recall=1.0, gate_precision=1.0)
+    step = step_tokens(work, everything, is_predictive=True)
+    assert (step.generated, step.meta_share, step.net_share) == (0, 0, 1)
+    assert steps_within(work, everything, 12_000) == 3
+    assert steps_within(work, everything, 12_001) is None
+
+
 def test_seconds_need_a_throughput() -> None:
     step = step_tokens(WORK, EXPECT, is_predictive=False)
     assert step.seconds(EXPECT) is None
@@ -111,6 +120,12 @@ def test_the_share_beyond_a_limit_is_that_of_log_normal_lengths(factor: float, s
     lengths = np.random.default_rng(0).lognormal(-s * s / 2, s, 1_000_000)  # of mean 1
     assert lengths.std() == pytest.approx(spread, rel=0.02)
     assert cut_share(factor, spread) == pytest.approx(np.maximum(lengths - factor, 0).mean(), abs=2e-3)
+
+
+def test_lengths_that_hardly_differ_are_cut_below_their_mean_alone() -> None:
+    assert cut_share(2.0, 1e-200) == 0
+    assert cut_share(0.5, 1e-200) == 0.5
+    assert cut_share(0.5, 0.01) == pytest.approx(0.5)
 
 
 def test_a_quantile_as_limit_cuts_the_share_that_its_factor_does() -> None:
@@ -133,8 +148,9 @@ def test_what_is_not_known_of_lengths_is_bounded() -> None:
     ("values", "words"),
     [
         ({"gpus": 0}, "gpus is 0"),
-        ({"zero_variance": 1.5}, "zero_variance is 1.5: expect a share"),
+        ({"zero_variance": 1.5}, "zero_variance is 1.5: expect at most 1"),
         ({"gate_precision": 0}, "gate_precision is 0"),
+        ({"length_spread": 11}, "length_spread is 11: expect at most 10"),
         ({"solution_tokens": float("nan")}, "solution_tokens is nan"),
         ({"rollout_tokens_per_second": float("inf")}, "is inf"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,8 @@ def make_plan(job: Job, expect: Expectations) -> Plan:
     """The estimates of a job; the network is never asked."""
     args, work, notes = job.args, job.args.workload(), []
     if job.max_tokens is not None:
-        reached = steps_within(work, expect, job.max_tokens)
-        work = replace(work, steps=min(reached, work.steps or reached))
+        limits = [work.steps, steps_within(work, expect, job.max_tokens)]
+        work = replace(work, steps=min((steps for steps in limits if steps is not None), default=None))
     if args.refill != "none":
         notes.append(f"refill {args.refill!r} draws further problems: their predictions and rollouts are not counted.")
     if args.parallel_steps == AUTO and work.has_savings:
@@ -87,12 +87,10 @@ def make_plan(job: Job, expect: Expectations) -> Plan:
         shape = find_shape(job.model)
     except UserError as error:
         why_unknown = str(error)
-    rank, targets = 16, ALL_LINEAR
-    if job.lora is not None:
-        rank, targets = job.lora.get("r", 8), job.lora.get("target_modules") or ALL_LINEAR
-        if not isinstance(rank, int) or rank < 1:
-            raise UserError(f"lora.r is {rank!r}: it must be a whole number, at least 1")
+    rank, targets = _adapters(job.lora)
     memory = () if shape is None else memory_per_gpu(shape, work, expect, lora_rank=rank, lora_targets=targets)
+    if shape is not None and not shape.lora_parameters(rank, targets):
+        notes.append(f"lora.target_modules {targets!r} names none of the model's matrices: adapters are not counted.")
     return Plan(
         model=job.model,
         shape=shape,
@@ -104,6 +102,18 @@ def make_plan(job: Job, expect: Expectations) -> Plan:
         run=None if work.steps is None else run_tokens(work, expect),
         notes=tuple(notes),
     )
+
+
+def _adapters(lora: Mapping[str, Any] | None) -> tuple[int, str | list[str]]:
+    """Rank and targets; where no adapters are asked for, those that the row of LoRA stands for."""
+    if lora is None:
+        return 16, ALL_LINEAR
+    rank, targets = lora.get("r", 8), lora.get("target_modules") or ALL_LINEAR
+    if not isinstance(rank, int) or rank < 1:
+        raise UserError(f"lora.r is {rank!r}: it must be a whole number, at least 1")
+    if not isinstance(targets, str) and not (isinstance(targets, list) and all(isinstance(t, str) for t in targets)):
+        raise UserError(f"lora.target_modules is {targets!r}: give names of layers, or {ALL_LINEAR}")
+    return rank, targets
 
 
 def find_shape(name: str) -> ModelShape:

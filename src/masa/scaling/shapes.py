@@ -107,7 +107,7 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape | None:
             has_qkv_bias=_QKV_BIAS.get(kind, bool(config.get("attention_bias", False))),
             has_qk_norm=kind in _QK_NORM,
         )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
 
 

@@ -14,7 +14,7 @@ from masa.errors import UserError
 
 META_OVER_SOLUTION = 0.367
 """L_m / L where nothing is known: 2,293 and 6,251 tokens, Table 3b of arXiv 2510.03259v1."""
-_AT_MOST_ONE = ("zero_variance", "gate_recall", "gate_precision")
+_MOST = {"zero_variance": 1, "gate_recall": 1, "gate_precision": 1, "length_spread": 10}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ class Expectations:
                 continue
             if not 0 <= value < math.inf or (value == 0 and entry.name not in ("zero_variance", "gate_recall")):
                 raise UserError(f"{entry.name} is {value}: expect a number above 0")
-            if entry.name in _AT_MOST_ONE and value > 1:
-                raise UserError(f"{entry.name} is {value}: expect a share, at most 1")
+            if value > _MOST.get(entry.name, math.inf):
+                raise UserError(f"{entry.name} is {value}: expect at most {_MOST[entry.name]}")
 
     def mean_solution(self, work: Workload) -> float:
         """L in tokens."""
@@ -134,7 +134,7 @@ class StepTokens:
     @property
     def meta_share(self) -> float:
         """Predictions over everything generated."""
-        return self.predictions / self.generated
+        return self.predictions / self.generated if self.generated else 0.0
 
     @property
     def baseline(self) -> float:
@@ -184,6 +184,8 @@ def cut_share(factor: float, spread: float) -> float:
     s^2 = ln(1 + spread^2) and d = s / 2 - ln(factor) / s it is Phi(d) - factor Phi(d - s).
     """
     s = math.sqrt(math.log1p(spread * spread))
+    if s == 0:  # all of one length, as far as numbers tell
+        return max(0.0, 1 - factor)
     d = s / 2 - math.log(factor) / s
     phi = NormalDist().cdf
     return phi(d) - factor * phi(d - s)
@@ -244,11 +246,15 @@ def run_tokens(work: Workload, expect: Expectations) -> RunTokens:
     return RunTokens(**sums, steps=work.steps)
 
 
-def steps_within(work: Workload, expect: Expectations, max_tokens: float) -> int:
-    """Steps until `max_tokens` are generated, the one that reaches it included, as `max_tokens` ends a run."""
+def steps_within(work: Workload, expect: Expectations, max_tokens: float) -> int | None:
+    """Steps until `max_tokens` are generated, the one that reaches it included, as `max_tokens` ends a run.
+
+    None if they never are, since every problem is gated and nothing foretold.
+    """
     before = math.inf if work.parallel_steps is None else work.parallel_steps
     parallel = step_tokens(work, expect, is_predictive=False).generated
     if max_tokens <= before * parallel:
         return math.ceil(max_tokens / parallel)
     rest = max_tokens - before * parallel
-    return int(before) + math.ceil(rest / step_tokens(work, expect, is_predictive=True).generated)
+    predictive = step_tokens(work, expect, is_predictive=True).generated
+    return int(before) + math.ceil(rest / predictive) if predictive else None
