@@ -204,13 +204,62 @@ def test_the_papers_ratio_of_lengths_foretells_the_share_of_predictions() -> Non
     assert foretold == pytest.approx(MASA.meta_tokens / MASA.generated_tokens, abs=0.02)
 
 
-def test_a_cutoffs_saving_has_the_size_of_a_real_one() -> None:
+def test_the_baselines_run_foretells_what_predictions_will_cost() -> None:
+    """Nothing of MASA's own run goes in: lengths and zero variance are the baseline's, the ratio is the paper's."""
+    _, expect = _of(GRPO, 0)
+    work, _ = _of(MASA, 8)
+    step = step_tokens(work, expect, is_predictive=False)
+    assert step.generated == pytest.approx(MASA.generated_tokens / MASA.steps, rel=0.06)
+    assert step.trained == pytest.approx(MASA.trained_tokens / MASA.steps, rel=0.06)
+
+
+def test_the_efficient_arms_ledger_is_met_with_its_cutoff_reckoned() -> None:
     work, expect = _of(EFFICIENT, 8)
-    limited = replace(work, parallel_steps=20, cutoff_factor=2.0, audit_rate=0.1)
-    run = run_tokens(limited, expect)
-    assert 1 / 2 < run.saved_cutoff / EFFICIENT.saved_cutoff_tokens < 2
+    run = run_tokens(replace(work, parallel_steps=20, cutoff_factor=2.0, audit_rate=0.1), expect)
     assert run.generated == pytest.approx(EFFICIENT.generated_tokens, rel=0.02)
     assert run.trained == pytest.approx(EFFICIENT.trained_tokens, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("steps", "parallel_steps", "factor", "rolled_out", "saved_gate", "saved_cutoff"),
+    [
+        (34, 20, 2.0, 114_018, 0, 1431),  # masa-efficient
+        (41, 15, 1.5, 127_821, 0, 12_537),  # mapr-efficient, seed 10 as well
+        (130, 50, 2.0, 361_640 + 11_333, 101_997, 16_407),  # the default run of docs/results.md
+    ],
+)
+def test_a_cutoffs_saving_has_the_size_of_real_ones(
+    steps: int, parallel_steps: int, factor: float, rolled_out: float, saved_gate: float, saved_cutoff: float
+) -> None:
+    baseline = (rolled_out + saved_gate + saved_cutoff) / steps
+    gated = saved_gate / (baseline * (steps - parallel_steps))
+    work = replace(
+        _of(EFFICIENT, 8)[0],
+        steps=steps,
+        parallel_steps=parallel_steps,
+        is_gated=True,
+        cutoff_factor=factor,
+        audit_rate=0.1,
+    )
+    expect = Expectations(solution_tokens=baseline / 64, zero_variance=gated / 0.9, gate_recall=1.0, gate_precision=1.0)
+    run = run_tokens(work, expect)
+    assert run.saved_gate == pytest.approx(saved_gate)
+    assert 1 / 2 < run.saved_cutoff / saved_cutoff < 2
+
+
+def test_two_thirds_gated_give_the_hours_that_the_paper_prints() -> None:
+    """34.93 h for 52.50 h (v1 Table 3a): tokens as a stand-in, a gate that is always right, no audits."""
+    full = Workload(
+        problems=128, solutions=16, predictions=16, solution_limit=8192, meta_limit=8192, steps=314, audit_rate=0.0
+    )
+    efficient = replace(full, is_gated=True, cutoff_factor=2.0, parallel_steps=120)
+
+    def change(gated: float) -> float:
+        expect = Expectations(solution_tokens=2500, zero_variance=gated, gate_recall=1.0, gate_precision=1.0)
+        return run_tokens(efficient, expect).generated / run_tokens(full, expect).generated - 1
+
+    assert change(0.68) == pytest.approx(34.93 / 52.50 - 1, abs=0.03)
+    assert change(0.32) == pytest.approx(-0.16, abs=0.005)
 
 
 def test_seconds_follow_from_another_arms_throughput() -> None:
