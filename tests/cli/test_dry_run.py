@@ -145,6 +145,8 @@ def test_budgets_end_runs_and_refill_is_not_reckoned_with() -> None:
     plan = make_plan(job, Expectations(solution_tokens=100, meta_tokens=40))
     assert plan.run is not None
     assert (plan.run.steps, plan.run.generated) == (4, 4 * 4 * 4 * 140)
+    nothing = read_job(CONFIGS / "tiny.yaml", {"max_tokens": 0}, [])
+    assert "0 steps" in _said(nothing, Expectations())
     refilled = read_job(CONFIGS / "tiny.yaml", {"preset": "dapo"}, ["parallel_steps=never"])
     assert "refill 'after' draws further problems" in _said(refilled, Expectations())
 

@@ -20,6 +20,7 @@ from masa.scaling.memory import (
 )
 from masa.scaling.shapes import KNOWN, shape_from_folder
 from masa.tiny import MODEL_PATH
+from masa.training import logprobs
 
 # Two layers of 16 + 8 + 8 + 16 + 3 x 32 weights and 8 of norms; 10 x 4 of a shared embedding and 4 of the last norm.
 TOY = ModelShape(layers=2, hidden=4, feed_forward=8, heads=2, kv_heads=1, head_size=2, vocabulary=10, is_tied=True)
@@ -155,6 +156,7 @@ def test_the_heads_part_is_bounded_where_it_is_computed_in_parts() -> None:
     assert head_bytes(TOY, 100, is_packed=False, is_trained=True) == 2.5 * 4 * 100 * 10 + 4 * 10 * 4
     shape = _shape("Qwen/Qwen3-8B")
     assert head_bytes(shape, 1e5, is_packed=True, is_trained=False) == 2.5 * 256 * 2**20
+    assert logprobs._KEPT_BYTES == 256 * 2**20  # whose part it is
 
 
 @pytest.mark.parametrize("is_autocast", [True, False])

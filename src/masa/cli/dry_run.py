@@ -222,8 +222,10 @@ def _savings(plan: Plan) -> Iterable[str | Table]:
             percent(share),
             percent(gated_share(work, expect)),
             percent(live_loss(work, expect)),
-            *(percent(part / tokens.baseline) for part in (tokens.saved_gate, tokens.saved_cutoff)),
-            percent(-tokens.predictions / tokens.baseline),
+            *(
+                percent(part / tokens.baseline if tokens.baseline else None)
+                for part in (tokens.saved_gate, tokens.saved_cutoff, -tokens.predictions)
+            ),
             percent(tokens.net_share),
             percent(best.net_share),
         )

@@ -144,7 +144,8 @@ class StepTokens:
     @property
     def net_share(self) -> float:
         """Saved less the predictions' cost, over the baseline; below 0 the run costs more than it saves."""
-        return (self.saved_gate + self.saved_cutoff - self.predictions) / self.baseline
+        saved = self.saved_gate + self.saved_cutoff - self.predictions
+        return saved / self.baseline if self.baseline else 0.0
 
     def seconds(self, expect: Expectations) -> float | None:
         """Generating at the one throughput, then training at the other; None without the first.
@@ -254,7 +255,7 @@ def steps_within(work: Workload, expect: Expectations, max_tokens: float) -> int
     before = math.inf if work.parallel_steps is None else work.parallel_steps
     parallel = step_tokens(work, expect, is_predictive=False).generated
     if max_tokens <= before * parallel:
-        return math.ceil(max_tokens / parallel)
+        return max(0, math.ceil(max_tokens / parallel))
     rest = max_tokens - before * parallel
     predictive = step_tokens(work, expect, is_predictive=True).generated
     return int(before) + math.ceil(rest / predictive) if predictive else None
