@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from masa.cli.dry_run import find_shape, make_plan, read_expectations, show_plan
 from masa.cli.job import Job, read_job
 from masa.errors import UserError
 from masa.scaling import Expectations
-from masa.scaling.memory import LORA, ZERO_3
+from masa.scaling.memory import GIB, LORA, ZERO_3
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+PAGE = CONFIGS.parent / "docs" / "scaling.md"
 RECIPES = sorted(CONFIGS.glob("qwen3-*.yaml"))
 PAPERS = [path for path in RECIPES if "lora" not in path.name]
 
@@ -81,6 +83,38 @@ def test_recipes_fit_the_gpus_they_are_for(path: Path) -> None:
     plan = make_plan(job, Expectations(gpus=1 if is_small else 8, gpu_gib=24 if is_small else 80))
     (row,) = [memory for memory in plan.memory if memory.strategy == (LORA if is_small else ZERO_3)]
     assert row.fits(24 if is_small else 80), row
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_page_on_scaling_has_the_dry_runs_numbers(path: Path) -> None:
+    job = read_job(path, {}, [])
+    strategy, gpus = (ZERO_3, 8) if job.lora is None else (LORA, 1)
+    (row,) = [memory for memory in make_plan(job, Expectations(gpus=gpus)).memory if memory.strategy == strategy]
+    parts = (row.weights, row.optimizer, row.gradients, row.activations, row.rollout_copies, row.kv_cache, row.peak)
+    cells = " | ".join(f"{size / GIB:.1f}" for size in parts)
+    size = path.stem.split("-")[1].upper()
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith(f"| {size}, ")]
+    assert cells in "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", ["qwen3-4b", "qwen3-8b"])
+def test_the_page_on_scaling_has_the_dry_runs_savings(name: str) -> None:
+    job = read_job(CONFIGS / f"{name}.yaml", {}, [])
+    rates = Expectations(solution_tokens=2500, rollout_tokens_per_second=20_000, update_tokens_per_second=40_000)
+    run = make_plan(job, rates).run
+    assert run is not None
+    seconds = run.seconds(rates)
+    assert seconds is not None
+    tokens = " | ".join(f"{part / 1e9:.2f} G" for part in (run.solutions, run.predictions, run.trained))
+    nets = []
+    for share in (0.2, 0.4, 0.6, 0.8):
+        at_share = make_plan(job, replace(rates, zero_variance=share)).run
+        assert at_share is not None
+        nets.append(100 * at_share.net_share)
+    (line,) = [line for line in PAGE.read_text().splitlines() if f"| {tokens} | {seconds / 3600:.0f} |" in line]
+    assert [float(cell.removesuffix("%")) for cell in line.strip("| ").split(" | ")[-4:]] == pytest.approx(
+        nets, abs=0.5
+    )
 
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
