@@ -26,7 +26,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     [
         *("masa", "masa.awareness", "masa.grading", "masa.tasks.dataset", "masa.runs", "masa.records"),
         *("masa.evaluation.comparison", "masa.evaluation.run_result", "masa.report"),
-        *("masa.evaluation.scores", "masa.evaluation.model_probe", "masa.cli.measuring"),
+        *("masa.evaluation.scores", "masa.evaluation.model_probe", "masa.cli.measuring", "masa.scaling"),
     ],
 )
 def test_packages_that_need_no_torch_import_without_it(package: str) -> None:

@@ -51,7 +51,12 @@ def train(
     max_tokens: Annotated[int | None, typer.Option(help="Stop after generating this many tokens.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved settings and what they will take, and stop.")
+    ] = False,
+    expect: Annotated[
+        list[str] | None, typer.Option(help="Of --dry-run: key=value, for example gpus=8; may be repeated.")
+    ] = None,
 ) -> None:
     """Train a model; writes a run folder and a report."""
     from masa.cli.job import read_job
@@ -65,9 +70,17 @@ def train(
         "max_tokens": max_tokens,
         "max_minutes": max_minutes,
     }
+    if expect and not dry_run:
+        raise UserError("--expect tells --dry-run what to reckon with: add --dry-run, or leave it out")
     job = read_job(config, {name: value for name, value in given.items() if value is not None}, set_ or [])
     if dry_run:
+        from masa.cli.dry_run import make_plan, read_expectations, show_plan
+        from masa.cli.tables import wide_console
+
+        plan = make_plan(job, read_expectations(expect or []))
         sys.stdout.write(job.as_yaml())
+        sys.stdout.flush()
+        show_plan(plan, wide_console(stderr=True))
         return
     from masa.cli.train import run
 

@@ -116,15 +116,15 @@ def of_default_preset(values: Mapping[str, Any], given: Set[str]) -> list[str]:
     return sorted(values.keys() & PRESETS[DEFAULT_PRESET].keys() - given)
 
 
-def assign(values: dict[str, Any], assignment: str) -> None:
-    """Puts a `key=value` (dotted keys reach into mappings) into the values.
+def assign(values: dict[str, Any], assignment: str, option: str = "--set") -> None:
+    """Puts a `key=value` (dotted keys reach into mappings) into the values; `option` is for errors.
 
     Raises:
         UserError: for anything else.
     """
     key, sign, text = assignment.partition("=")
     if not sign or not key:
-        raise UserError(f"--set {assignment}: write key=value")
+        raise UserError(f"{option} {assignment}: write key=value")
     try:
         value = read_plain_yaml(text)
     except ValueError:
@@ -134,7 +134,7 @@ def assign(values: dict[str, Any], assignment: str) -> None:
     for parent in parents:
         inner = place.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise UserError(f"--set {assignment}: {parent} is not a mapping")
+            raise UserError(f"{option} {assignment}: {parent} is not a mapping")
         place = inner
     place[last] = _number(value)
 

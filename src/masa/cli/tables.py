@@ -27,7 +27,7 @@ def share_text(share: Share) -> str:
     return f"{percent(share.share)} ({low}..{high})"
 
 
-def wide_console() -> Console:
-    """Standard output, wide enough for every column even where a pipe says 80."""
-    console = Console(highlight=False)
-    return console if console.width >= 120 else Console(highlight=False, width=120)
+def wide_console(*, stderr: bool = False) -> Console:
+    """Standard output, or error, wide enough for every column even where a pipe says 80."""
+    console = Console(highlight=False, stderr=stderr)
+    return console if console.width >= 120 else Console(highlight=False, stderr=stderr, width=120)

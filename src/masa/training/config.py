@@ -16,9 +16,10 @@ from masa.checks import wrong_types
 from masa.errors import UserError, unknown_key_message
 from masa.rollout.requests import RequestMaker
 from masa.runs.jsonlines import plain
+from masa.scaling import Workload
 from masa.training.contradictions import batch_contradictions, contradictions
 from masa.training.machine import cpu_has_fast_bf16
-from masa.training.presets import PRESETS, resolve
+from masa.training.presets import AUTO, NEVER, PRESETS, resolve
 
 # transformers and TRL check their own settings, by opening files, converting numbers and importing what they name.
 _REFUSALS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, OSError, ImportError, RuntimeError)
@@ -205,6 +206,30 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
+        )
+
+    def workload(self) -> Workload:
+        """What a step consists of, for the estimates of `masa.scaling`; with `auto` every step counts as predictive."""
+        longest = self.max_completion_length or 0
+        k = self.parallel_steps
+        return Workload(
+            problems=self.problems_a_step,
+            solutions=self.num_generations or 0,
+            predictions=self.num_meta_generations or 0,
+            solution_limit=longest,
+            meta_limit=self.max_meta_length or longest,
+            prompt_limit=self.max_prompt_length,
+            micro_batch_rows=self.micro_batch_rows if self.problems_per_step else self.per_device_train_batch_size,
+            engine_rows=self.engine_batch_size,
+            is_checkpointed=self.gradient_checkpointing,
+            is_packed=self.packed_update,
+            steps=self.max_steps if self.max_steps > 0 else None,
+            parallel_steps=None if k == NEVER else 0 if k == AUTO else cast(int, k),
+            is_gated=self.gate != "none" and self.refill == "none",
+            cutoff_factor=self.cutoff_factor if self.cutoff and self.cutoff_rule != "quantile" else None,
+            cutoff_quantile=self.cutoff_quantile if self.cutoff and self.cutoff_rule == "quantile" else None,
+            audit_rate=self.audit_rate,
+            max_gated_share=self.max_gated_share,
         )
 
     def reward_options(self) -> RewardOptions:
