@@ -153,12 +153,28 @@ def main() -> None:
     path = models.resolve("bundled")
     with tempfile.TemporaryDirectory() as folder:
         args = MASAConfig(
-            output_dir=folder, preset=given.preset, seed=given.seed, max_steps=given.steps,
-            learning_rate=given.learning_rate, lr_scheduler_type="constant_with_warmup", warmup_steps=5,
-            max_grad_norm=1.0, weight_decay=0.0, problems_per_step=8, num_generations=8,
-            micro_batch_rows=64, max_completion_length=192, max_meta_length=64, min_solution_length=8,
-            meta_prompt="brief", save_strategy="no", report_to="none", gradient_checkpointing=False, use_cpu=True, disable_tqdm=True,
-        )  # fmt: skip
+            output_dir=folder,
+            preset=given.preset,
+            seed=given.seed,
+            max_steps=given.steps,
+            learning_rate=given.learning_rate,
+            lr_scheduler_type="constant_with_warmup",
+            warmup_steps=5,
+            max_grad_norm=1.0,
+            weight_decay=0.0,
+            problems_per_step=8,
+            num_generations=8,
+            micro_batch_rows=64,
+            max_completion_length=192,
+            max_meta_length=64,
+            min_solution_length=8,
+            meta_prompt="brief",
+            save_strategy="no",
+            report_to="none",
+            gradient_checkpointing=False,
+            use_cpu=True,
+            disable_tqdm=True,
+        )
         trainer = MASATrainer(
             AutoModelForCausalLM.from_pretrained(path),
             reward_funcs=correctness_reward,
