@@ -46,9 +46,6 @@ def grade_choice(text: str, gold: str, settings: ChoiceSettings | None = None) -
     """
     settings = settings or ChoiceSettings()
     options = tuple(bare_option(option, place) for place, option in enumerate(settings.options))
-    right = _by_letter(gold, options, {}) or named_option(gold, options)
-    if right is None:
-        return Grade(correct=False, extracted=None, reason=f"the gold answer {gold[:40]!r} names no option")
     answer = _stated(text)
     if answer is None:
         answer = text.strip()
@@ -56,6 +53,9 @@ def grade_choice(text: str, gold: str, settings: ChoiceSettings | None = None) -
         if not answer or len(answer) > 1000 or named_option(answer, options) is None:
             return Grade(correct=False, extracted=None, reason="no final answer stated")
     chosen = named_option(answer, options)
+    right = _by_letter(gold, options, {}) or named_option(gold, options)
+    if right is None:
+        return Grade(False, chosen or answer, f"the gold answer {gold[:40]!r} names no option")
     if chosen is None:
         return Grade(correct=False, extracted=answer, reason="the answer does not name one option")
     correct = chosen == right

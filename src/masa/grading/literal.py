@@ -23,14 +23,15 @@ def grade_literal(text: str, gold: str) -> Grade:
     answer = extract_final_answer(text)
     if answer is None:
         answer = text.strip()
-        if not _equal(answer, gold):
+        if not same_literal(answer, gold):
             return Grade(correct=False, extracted=None, reason="no final answer stated")
-    elif not _equal(answer, gold):
+    elif not same_literal(answer, gold):
         return Grade(correct=False, extracted=answer, reason="differs from the gold answer")
     return Grade(correct=True, extracted=answer, reason="equals the gold answer")
 
 
-def _equal(answer: str, gold: str) -> bool:
+def same_literal(answer: str, gold: str) -> bool:
+    """Whether two bare answers are the same words, or the same Python literal. Never raises."""
     if answer.split() == gold.split():
         return bool(answer.split())
     mine, theirs = _literal(answer), _literal(gold)

@@ -104,6 +104,24 @@ def _quick_of_all(answer: str, golds: Sequence[str], settings: MathSettings) -> 
     return None if verdicts else (False, "there is no gold answer")
 
 
+def equal_math_many(pairs: Sequence[tuple[str, str, MathSettings]]) -> list[bool | None]:
+    """Whether two bare answers are equal, by the rules that compare an answer with its gold; one entry a pair.
+
+    None where the comparison came to no end: it ran into its time limit, or ended its process.
+    """
+    found: list[bool | None] = []
+    jobs: dict[MathJob, list[int]] = {}
+    for place, (answer, other, settings) in enumerate(pairs):
+        verdict = quick(answer, other, settings)
+        found.append(None if verdict is None else verdict[0])
+        if verdict is None:
+            jobs.setdefault(MathJob(answer, (other,), stated=True, settings=settings), []).append(place)
+    for job, grade in zip(jobs, _compared(list(jobs)), strict=True):
+        for place in jobs[job]:
+            found[place] = None if _is_unsettled(grade) else grade.correct
+    return found
+
+
 _verdicts: OrderedDict[MathJob, Grade] = OrderedDict()
 
 
