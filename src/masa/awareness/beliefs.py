@@ -10,6 +10,8 @@ _EDGE = 1e-3
 _MOST = 1e4
 """Largest weight a + b that moments may give."""
 _LEAST = 1e-2
+_MOST_STEPS = 10_000
+"""Of a continued fraction; it takes about the root of a + b of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,19 @@ class Beta:
         total = self.a + self.b
         return math.sqrt(self.a * self.b / (total + 1)) / total
 
+    def above(self, level: float) -> float:
+        """Probability that the pass rate exceeds `level` (0..1): 1 - I_level(a, b), to about twelve digits."""
+        if not 0 < level < 1:
+            return float(level <= 0)
+        # The continued fraction converges quickly on one side of the mean, and the other side is its mirror image.
+        if level > (self.a + 1) / (self.a + self.b + 2):
+            return _lower_tail(self.b, self.a, 1 - level)
+        return 1 - _lower_tail(self.a, self.b, level)
+
+    def log_moment(self, right: float, wrong: float) -> float:
+        """ln E[p^right (1-p)^wrong]: how likely a given order of so many right and wrong answers is."""
+        return _log_beta(self.a + right, self.b + wrong) - _log_beta(self.a, self.b)
+
     def zero_variance(self, size: int) -> float:
         """Probability that `size` rollouts are all right or all wrong: E[p^G + (1-p)^G].
 
@@ -63,3 +78,28 @@ class Beta:
         right = math.prod((self.a + i) / (total + i) for i in range(size))
         wrong = math.prod((self.b + i) / (total + i) for i in range(size))
         return min(1.0, right + wrong)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def _lower_tail(a: float, b: float, x: float) -> float:
+    """The regularised incomplete beta function I_x(a, b), by its continued fraction (Lentz's method, DLMF 8.17.22)."""
+    tiny = 1e-300
+    value, c, d = 1.0, 1.0, 0.0
+    for step in range(_MOST_STEPS):
+        m = step // 2
+        if step == 0:
+            term = 1.0
+        elif step % 2:
+            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        else:
+            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        d = 1 / (1 + term * d or tiny)
+        c = 1 + term / c or tiny
+        value *= c * d
+        if abs(c * d - 1) < 1e-15 and step:
+            break
+    front = math.exp(a * math.log(x) + b * math.log1p(-x) - _log_beta(a, b)) / a
+    return min(1.0, max(0.0, front * (value - 1)))

@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from masa.cli.arguments import Bf16, Data, DataDir, Json, Limit, Prompt, System, Threads
 from masa.cli.data import app as data_app
+from masa.cli.solve_command import solve
 from masa.errors import Interrupted, UserError
 from masa.runs import disk
 
@@ -27,16 +29,7 @@ tiny_app = typer.Typer(help="The bundled model.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(tiny_app, name="tiny")
 app.add_typer(data_app, name="data")
-
-
-_Data = Annotated[str | None, typer.Option(help="Names or files joined by commas; a run's own held-out set.")]
-_Prompt = Annotated[str | None, typer.Option(help="Template around {problem}; default: as trained.")]
-_System = Annotated[str | None, typer.Option(help="System message; default: as trained.")]
-_Limit = Annotated[int | None, typer.Option(help="The first so many problems of each set.")]
-_DataDir = Annotated[Path | None, typer.Option(help="Folder in which names are sought.")]
-_Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
-_Bf16 = Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Default: where it is fast.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+app.command()(solve)
 
 
 @app.command()
@@ -100,7 +93,7 @@ def compare(
     max_tokens: Annotated[int | None, typer.Option(help="Stop each run after generating this many tokens.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop each run after this many minutes.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting of all arms; may be repeated.")] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
     """Train arms with the same seeds and data, and compare what they reached for what they spent; resumable."""
@@ -117,26 +110,26 @@ def compare(
 @app.command(name="eval")
 def evaluate(
     model: Annotated[str, typer.Argument(help="Folder, run folder, Hub id or name (`bundled`, `smollm2-135m`).")],
-    data: _Data = None,
+    data: Data = None,
     n: Annotated[int | None, typer.Option(help="Answers a problem; default 8, or 1 with --greedy.")] = None,
     k: Annotated[str | None, typer.Option(help="The k of pass@k, at most n: 1,8.")] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="The likeliest token each time; one answer.")] = False,
     temperature: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Of an answer; default: the model's run's, else 2048.")] = None,
-    prompt: _Prompt = None,
-    system: _System = None,
-    limit: _Limit = None,
-    data_dir: _DataDir = None,
+    prompt: Prompt = None,
+    system: System = None,
+    limit: Limit = None,
+    data_dir: DataDir = None,
     output: Annotated[Path | None, typer.Option(help="Folder of every answer; default runs/eval-MODEL-DATA.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the sampling; default: the run's, else 0.")] = None,
     batch_size: Annotated[int, typer.Option(help="Answers generated at a time.")] = 128,
-    threads: _Threads = None,
-    bf16: _Bf16 = None,
+    threads: Threads = None,
+    bf16: Bf16 = None,
     unsafe_code_execution: Annotated[
         bool, typer.Option("--unsafe-code-execution", help="Run code even where it cannot be isolated.")
     ] = False,
-    json_: _Json = False,
+    json_: Json = False,
 ) -> None:
     """How much a model solves: pass@k, majority, lengths. The same command goes on where it was stopped."""
     if greedy and (temperature or n not in (None, 1)):
@@ -178,7 +171,7 @@ def report(
 @app.command()
 def probe(
     model: Annotated[str | None, typer.Argument(help="Folder, run folder, Hub id or name; or give --rollouts.")] = None,
-    data: _Data = None,
+    data: Data = None,
     n: Annotated[int, typer.Option(help="Solutions a problem.")] = 8,
     m: Annotated[int, typer.Option(help="Predictions a problem.")] = 8,
     meta_prompt: Annotated[
@@ -189,14 +182,14 @@ def probe(
     max_meta_tokens: Annotated[int | None, typer.Option(help="Of a prediction; default: as trained.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of both; default: as trained, else 1.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Of both; default: as trained, else 1.")] = None,
-    prompt: _Prompt = None,
-    system: _System = None,
-    limit: _Limit = None,
-    data_dir: _DataDir = None,
+    prompt: Prompt = None,
+    system: System = None,
+    limit: Limit = None,
+    data_dir: DataDir = None,
     output: Annotated[Path | None, typer.Option(help="Folder of answers and page; runs/probe-MODEL-DATA.")] = None,
     batch_size: Annotated[int, typer.Option(help="Rollouts generated at a time.")] = 128,
-    threads: _Threads = None,
-    bf16: _Bf16 = None,
+    threads: Threads = None,
+    bf16: Bf16 = None,
     rollouts: Annotated[
         Path | None,
         typer.Option(help="JSONL (also .gz) or Parquet with one line a rollout, a folder, or a run folder."),
@@ -213,7 +206,7 @@ def probe(
     unsafe_code_execution: Annotated[
         bool, typer.Option("--unsafe-code-execution", help="Run code even where it cannot be isolated.")
     ] = False,
-    json_: _Json = False,
+    json_: Json = False,
 ) -> None:
     """Does a model know what it can do, and what would that save? Or, of logged rollouts: would a gate have paid?"""
     if (model is None) == (rollouts is None):

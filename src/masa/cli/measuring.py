@@ -1,10 +1,10 @@
-"""What `masa eval` and `masa probe` have in common: from a model's and data sets' names to answers in a folder."""
+"""What `masa eval`, `masa probe` and `masa solve` have in common: from a model's and data sets' names to answers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -123,7 +123,7 @@ class Measuring:
             for note in one.notes:
                 console.print(f"note: {note}", soft_wrap=True, markup=False)
         options = self.options
-        sets = [self._prepared(one, policy) for one in self.sets]
+        sets = [self.prepared(one, policy) for one in self.sets]
         found: Collected = []
         for data in sets:
             with _progress(console, data.name, len(data.problems)) as tell:
@@ -171,7 +171,12 @@ class Measuring:
             }
         return settings
 
-    def _prepared(self, one: NamedSet, policy: Policy) -> EvaluationSet:
+    def prepared(self, one: NamedSet, policy: Policy) -> EvaluationSet:
+        """A data set with its prompts and its sampler.
+
+        Raises:
+            UserError: if a problem does not fit the model.
+        """
         prompts = PromptBuilder(
             policy.tokenize,
             template=self.meta_prompt,
@@ -221,19 +226,26 @@ class Measuring:
                     )
 
 
-def prepare(command: str, model_name: str, options: Options) -> Measuring:
+def prepare(command: str, model_name: str, options: Options, sets: Sequence[NamedSet] | None = None) -> Measuring:
     """Find model and data, and fill in what the user left open; no model is loaded yet.
+
+    Args:
+        command: its name.
+        model_name: as `find_model` takes it.
+        options: what was asked for.
+        sets: the data; by default that of `options.data`.
 
     Raises:
         UserError: for anything that cannot be found or does not go together.
     """
     model = find_model(model_name)
     own = model.settings
-    sets = tuple(find_sets(options.data, model, data_dir=options.data_dir, limit=options.limit))
+    if sets is None:
+        sets = find_sets(options.data, model, data_dir=options.data_dir, limit=options.limit)
     if any(problem.kind == "code" for one in sets for problem in one.problems):  # before hours of sampling
         check_isolation(CodeSettings(allow_unsafe=options.allow_unsafe_code))
     if options.allow_unsafe_code:
-        sets = tuple(replace(one, grade=partial(grade_problems, allow_unsafe_code=True)) for one in sets)
+        sets = [replace(one, grade=partial(grade_problems, allow_unsafe_code=True)) for one in sets]
     max_tokens = options.max_tokens or int(own.get("max_completion_length") or DEFAULT_MAX_TOKENS)
     min_length = options.min_length or int(own.get("min_solution_length") or min(DEFAULT_MIN_LENGTH, max_tokens))
     if not options.m:  # nothing is foretold
@@ -256,7 +268,7 @@ def prepare(command: str, model_name: str, options: Options) -> Measuring:
         temperature=float(own.get("temperature", 1.0)) if options.temperature is None else options.temperature,
         top_p=float(own.get("top_p", 1.0)) if options.top_p is None else options.top_p,
     )
-    return Measuring(command, model, options, sets, requests, meta_prompt, min_length)
+    return Measuring(command, model, options, tuple(sets), requests, meta_prompt, min_length)
 
 
 def _digest(one: NamedSet) -> str:

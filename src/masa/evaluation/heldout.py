@@ -18,9 +18,9 @@ from masa.awareness import (
     classify,
     parse_prediction,
 )
-from masa.evaluation.sampling import Decode, GroupSampler
+from masa.evaluation.sampling import GroupSampler
 from masa.records import FinishReason, Outcome, Prediction, Problem, Rollout
-from masa.rollout.engine import Engine
+from masa.rollout.engine import Decode, Engine
 from masa.rollout.prompting import PromptBuilder
 from masa.rollout.requests import RequestMaker
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from masa.records import Problem, Request, Rollout
-from masa.rollout.engine import Engine
+from masa.rollout.engine import Decode, Engine
 from masa.rollout.prompting import PromptBuilder
 from masa.rollout.requests import RequestMaker
 from masa.seeding import Purpose
-
-Decode = Callable[[Sequence[Rollout]], list[str]]
-"""Rollouts to their texts, special tokens skipped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,8 @@ def equal_answers(problems: Sequence[Problem], answers: Sequence[str], others: S
         elif problem.kind == "literal":
             found.append(same_literal(answer, other))
         else:
-            verdict = quick(answer, other, MathSettings())
-            found.append(verdict is not None and verdict[0])
+            told = quick(answer, other, MathSettings())
+            found.append(told is not None and told[0])
     for place, verdict in zip(places, equal_math_many(pairs), strict=True):
         found[place] = verdict
     return found

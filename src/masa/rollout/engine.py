@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from masa.records import Request, Rollout
+
+Decode = Callable[[Sequence[Rollout]], list[str]]
+"""Rollouts to their texts, special tokens skipped."""
 
 
 class Engine(Protocol):

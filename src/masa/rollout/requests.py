@@ -32,8 +32,18 @@ class RequestMaker:
         limit: int | None = None,
         expected: float | None = None,
         purpose: Purpose = Purpose.SOLUTION,
+        first: int = 0,
     ) -> list[Request]:
-        """One request a prompt; a `limit` below `max_tokens` is a cutoff."""
+        """One request a prompt; a `limit` below `max_tokens` is a cutoff.
+
+        Args:
+            prompt_ids: one a solution.
+            names: of the seed.
+            limit: in tokens, end-of-sequence included.
+            expected: foretold length in tokens, for scheduling only.
+            purpose: of the seed.
+            first: place of the first of them in the group, where a group is drawn in several rounds.
+        """
         tokens = self.max_tokens if limit is None else min(limit, self.max_tokens)
         return [
             Request(
@@ -46,7 +56,7 @@ class RequestMaker:
                 is_cutoff=tokens < self.max_tokens,
                 expected_tokens=expected,
             )
-            for i, ids in enumerate(prompt_ids)
+            for i, ids in enumerate(prompt_ids, first)
         ]
 
     def metas(

@@ -42,7 +42,7 @@ def load_problems(
     source: str | os.PathLike[str] | Iterable[Row],
     *,
     problem_column: str = "problem",
-    answer_column: str = "answer",
+    answer_column: str | None = "answer",
     kind: str | None = None,
     split: str | None = None,
     limit: int | None = None,
@@ -58,6 +58,7 @@ def load_problems(
     columns are kept in `Problem.extra`, the messages of a chat `prompt` among them.
 
     Args:
+        answer_column: None where no answers are needed: they are then empty.
         source: a `.jsonl`, `.json` or `.parquet` file; a folder saved by `datasets`; a Hub id `owner/name`; rows (a
             `datasets.Dataset`, a list of mappings); `bundled` or `reasoning_gym:<name>`.
         kind: which grader decides, for all rows; default: the row's own `kind` column, else `math`.
@@ -185,7 +186,7 @@ def _procedural(
 class _RowReader:
     """Turns rows into problems, or into the complaint why not."""
 
-    def __init__(self, problem_column: str, answer_column: str, kind: str | None) -> None:
+    def __init__(self, problem_column: str, answer_column: str | None, kind: str | None) -> None:
         from masa.grading import KINDS, check_kind
 
         self._problem_column = problem_column
@@ -234,6 +235,8 @@ class _RowReader:
 
     def _answer(self, row: Row) -> str:
         column = self._answer_column
+        if column is None:
+            return ""
         value = _field(row, column)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise _FaultyRowError(f"field {column!r} must be a text or a number, got {_type_name(value)}")

@@ -1,0 +1,28 @@
+"""Answers by vote, spent by prediction: a policy foretells first, then gets its token limit and number of samples."""
+
+from __future__ import annotations
+
+from masa.solving.solution import Foretold, Solution, StopReason
+from masa.solving.solver import Solver
+from masa.solving.stopping import AdaptiveConsistency, leads_by_beta, leads_by_dirichlet
+from masa.solving.strategy import STRATEGIES, Foretelling, Strategy, make_strategy
+from masa.solving.votes import Ballot, Vote
+from masa.solving.worth import plan_samples, vote_values
+
+__all__ = [
+    "STRATEGIES",
+    "AdaptiveConsistency",
+    "Ballot",
+    "Foretelling",
+    "Foretold",
+    "Solution",
+    "Solver",
+    "StopReason",
+    "Strategy",
+    "Vote",
+    "leads_by_beta",
+    "leads_by_dirichlet",
+    "make_strategy",
+    "plan_samples",
+    "vote_values",
+]
