@@ -60,9 +60,9 @@ class RequestMaker:
         ]
 
     def metas(
-        self, prompt_ids: tuple[int, ...], count: int, *names: int, purpose: Purpose = Purpose.META
+        self, prompt_ids: tuple[int, ...], count: int, *names: int, purpose: Purpose = Purpose.META, first: int = 0
     ) -> list[Request]:
-        """`count` requests for predictions about one problem."""
+        """`count` requests for predictions about one problem; `first` as for solutions."""
         return [
             Request(
                 prompt_ids=prompt_ids,
@@ -72,5 +72,5 @@ class RequestMaker:
                 top_k=self.top_k,
                 seed=derive_seed(self.seed, purpose, *names, i),
             )
-            for i in range(count)
+            for i in range(first, first + count)
         ]

@@ -78,40 +78,49 @@ class Solver:
         return [question.solution(self.strategy.stopping) for question in questions]
 
     def _foretell(self, foretelling: Foretelling, questions: Sequence[Question], purse: Budget) -> None:
-        """Predictions, as many as asked for or as a share of the budget surely pays for, the same for all questions."""
-        each = foretelling.predictions
-        if purse.is_bounded:
-            share = int(foretelling.budget_share * purse.left)
-            each = min(each, share // (len(questions) * self.requests.max_meta_tokens))
-        if each < 1:
-            return
+        """Predictions and what follows from them.
+
+        All questions get as many: those asked for, or as many as a share of the budget surely pays for. Most end long
+        before their limit, so what a call leaves of the share may pay for a further one.
+        """
+        share = foretelling.budget_share * purse.left
+        while (left := foretelling.predictions - len(questions[0].predictions)) > 0:
+            if purse.is_bounded:
+                left = min(left, int(share - purse.spent) // (len(questions) * self.requests.max_meta_tokens))
+            if left < 1:
+                break
+            self._ask(questions, left, purse)
+        for question in questions if questions[0].predictions else ():
+            estimate = foretelling.predictor.estimate(Evidence(question.problem, question.predictions))
+            question.estimate = estimate
+            question.belief = foretelling.belief(estimate)
+            limit = None if foretelling.cutoff is None else foretelling.cutoff.limit(estimate)
+            if limit is not None and limit < question.limit:
+                question.limit = question.foretold_limit = limit
+
+    def _ask(self, questions: Sequence[Question], each: int, purse: Budget) -> None:
+        """So many further predictions of each question, in one call."""
         requests = [
             request
             for question in questions
             for request in self.requests.metas(
                 self.prompts.meta_ids(question.problem, question.row),
                 each,
-                0,
-                question.problem.key,
+                *(0, question.problem.key),
                 purpose=Purpose.EVALUATION_META,
+                first=len(question.predictions),
             )
         ]
         rollouts = self.engine.generate(requests)
         purse.spend(sum(rollout.length for rollout in rollouts))
         texts = self.decode(rollouts)
-        whole = self.requests.max_tokens
         for place, question in enumerate(questions):
             part = slice(place * each, (place + 1) * each)
-            question.meta_tokens = sum(rollout.length for rollout in rollouts[part])
-            question.predictions = tuple(
-                parse_prediction(text, max_length=whole, min_length=self.min_length) for text in texts[part]
+            question.meta_tokens += sum(rollout.length for rollout in rollouts[part])
+            question.predictions += tuple(
+                parse_prediction(text, max_length=self.requests.max_tokens, min_length=self.min_length)
+                for text in texts[part]
             )
-            estimate = foretelling.predictor.estimate(Evidence(question.problem, question.predictions))
-            question.estimate = estimate
-            question.belief = foretelling.belief(estimate)
-            limit = None if foretelling.cutoff is None else foretelling.cutoff.limit(estimate)
-            if limit is not None and limit < whole:
-                question.limit = question.foretold_limit = limit
 
     def _plan(self, foretelling: Foretelling, questions: Sequence[Question], purse: Budget) -> None:
         """How many samples each question is worth. Of what nothing is foretold, all are, where no budget says less."""

@@ -11,6 +11,8 @@ from masa.records import Problem
 _Pair = tuple[str, str]
 _Comparing = Generator[_Pair, bool | None, None]
 
+_MOST_DOUBTS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:
@@ -59,9 +61,9 @@ class Ballot:
     def cast(self, texts: Iterable[str]) -> _Comparing:
         """Counts texts, asking of (text, answer) whether they are equal where it is not the same text.
 
-        A new text is compared with the answers in the order of their votes until it meets its equal. A comparison that
-        comes to no end (None) makes it an answer of its own, so that a text can waste a time limit only once, and
-        puts the other last, so that it does not stand in everyone's way.
+        A new text is compared with the answers in the order of their votes until it meets its equal. Where a comparison
+        comes to no end (None), either may be the cause: the other is asked about last from then on, and a text to
+        which it happens twice is an answer of its own, so that none wastes more than two time limits.
         """
         for text in texts:
             if text not in self._meaning:
@@ -69,14 +71,17 @@ class Ballot:
             self._meaning[text].count += 1
 
     def _find(self, text: str) -> Generator[_Pair, bool | None, _Answer]:
+        doubts = 0
         for answer in sorted(self._answers, key=lambda one: (one.doubts, -one.count, -one.place)):
             verdict = yield text, answer.text
             if verdict:
                 return answer
             if verdict is None:
                 answer.doubts += 1
-                break
-        self._answers.append(_Answer(text, len(self._answers)))
+                doubts += 1
+                if doubts == _MOST_DOUBTS:
+                    break
+        self._answers.append(_Answer(text, len(self._answers), doubts=doubts))
         return self._answers[-1]
 
 
