@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         *("masa", "masa.awareness", "masa.grading", "masa.tasks.dataset", "masa.runs", "masa.records"),
         *("masa.evaluation.comparison", "masa.evaluation.run_result", "masa.report"),
         *("masa.evaluation.scores", "masa.evaluation.model_probe", "masa.cli.measuring", "masa.scaling"),
+        *("masa.solving", "masa.cli.solve"),
     ],
 )
 def test_packages_that_need_no_torch_import_without_it(package: str) -> None:
@@ -34,8 +36,11 @@ def test_packages_that_need_no_torch_import_without_it(package: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize(("package", "other"), [("masa.report", "masa.evaluation"), ("masa.evaluation", "masa.report")])
-def test_reports_and_evaluations_do_not_import_each_other(package: str, other: str) -> None:
+@pytest.mark.parametrize(
+    ("package", "other"),
+    itertools.permutations(("masa.report", "masa.evaluation", "masa.solving"), 2),
+)
+def test_reports_evaluations_and_solving_do_not_import_each_other(package: str, other: str) -> None:
     code = f"""
 import importlib, pkgutil, sys, {package}
 for module in pkgutil.iter_modules({package}.__path__, "{package}."):

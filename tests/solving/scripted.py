@@ -69,6 +69,7 @@ def solve(
     *,
     budget: int | None = None,
     positions: int | None = None,
+    tell: Callable[[int, int], None] | None = None,
 ) -> list[Solution]:
     prompts = PromptBuilder(
         lambda prompts: [list(map(ord, str(prompt))) for prompt in prompts],
@@ -79,7 +80,7 @@ def solve(
     )
     requests = RequestMaker(seed=0, max_tokens=MAX_TOKENS, max_meta_tokens=MAX_META_TOKENS)
     solver = Solver(engine, prompts, requests, decode, strategy, positions=positions)
-    return solver.solve(asked, [{"prompt": problem.text} for problem in asked], budget=budget)
+    return solver.solve(asked, [{"prompt": problem.text} for problem in asked], budget=budget, tell=tell)
 
 
 def foretelling(factor: float | None = 2.0, **changed: Any) -> Foretelling:

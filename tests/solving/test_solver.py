@@ -83,6 +83,11 @@ def test_prediction_alone_draws_the_foretold_number_at_once() -> None:
     assert hopeless <= sure < unsure <= 16
     assert all(one.foretold is not None and one.samples == one.foretold.samples for one in found)
     assert {one.stopped for one in found} == {StopReason.FORETOLD}
+    # They agree on their answer, and yet it is as likely right as the policy says it is.
+    likely_sure, likely_unsure, likely_hopeless = (one.likely_right for one in found)
+    assert likely_sure > 0.95
+    assert 0.5 < likely_unsure < 1
+    assert likely_hopeless < 0.1
 
 
 def test_without_a_valid_prediction_it_is_as_if_none_was_asked() -> None:
@@ -222,6 +227,15 @@ def test_hostile_texts_as_answers_and_predictions(kind: str) -> None:
     found = solve(engine, Strategy(4, RULE, foretelling()), problems(len(texts), kind))
     assert len(found) == len(texts)
     assert all(0 <= one.confidence <= 1 and 1 <= one.samples <= 4 for one in found)
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    engine = ScriptedEngine(lambda key, place: f"Answer: {0 if key == 0 else place % 2}")
+    found = solve(engine, Strategy(8, RULE), problems(2), tell=lambda *said: told.append(said))
+    assert len(told) == len(engine.calls)
+    assert sum(tokens for _, tokens in told) == sum(one.tokens for one in found)
+    assert told[0][0] == 0
 
 
 def test_mistakes() -> None:

@@ -47,8 +47,8 @@ def test_a_prediction_as_the_prior_by_simulation() -> None:
     share = generator.beta(prior.a, prior.b, size=400_000)
     # Either of two answers is the right one; keep the draws under which just these votes fell.
     share = np.where(generator.random(share.size) < 0.5, share, 1 - share)
-    kept = share[generator.binomial(sum(counts), share) == counts[0]]
-    assert leads_by_beta(counts, prior) == pytest.approx(float((kept > 0.5).mean()), abs=0.005)
+    kept = generator.binomial(sum(counts), share) == counts[0]
+    assert leads_by_beta(counts, prior) == pytest.approx(float((share[kept] > 0.5).mean()), abs=0.005)
     # Without a difference between right and wrong it is the rule of the paper.
     assert leads_by_beta([3, 1], Beta(1.0, 1.0)) == leads_by_beta([3, 1])
     # To be never right is to agree on something wrong: as good as to be always right, for a vote.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from masa.awareness.beliefs import Beta
-from masa.solving import plan_samples, vote_values
+from masa.solving import likely_right, plan_samples, vote_values
 
 
 def near(rate: float) -> Beta:
@@ -55,3 +55,37 @@ def test_a_budget_goes_to_the_worthiest_and_is_kept() -> None:
 def test_a_sample_must_cost_something() -> None:
     with pytest.raises(ValueError, match="positive number of tokens, got 0"):
         plan_samples([vote_values(near(0.5), 2)], [0.0])
+
+
+def test_the_chance_to_be_right_by_hand() -> None:
+    # Four agree: right E[p^4] = 1/5; else one wrong answer, E[(1-p)^4] = 1/5 times 3! / 4! for their agreement.
+    assert likely_right([4], Beta(1.0, 1.0), rival=0.5) == pytest.approx(4 / 5)
+    # One vote: right with the foretold pass rate, however wrong answers scatter.
+    for rival in (0.0, 0.5, 1.0):
+        assert likely_right([1], Beta(7.0, 3.0), rival) == pytest.approx(0.7)
+    assert likely_right([], Beta(1.0, 1.0)) == 0.0
+
+
+def test_the_chance_to_be_right_by_simulation() -> None:
+    generator = np.random.default_rng(0)
+    belief, cases = Beta(2.0, 3.0), 40_000
+    said, true = [], []
+    for rate in generator.beta(belief.a, belief.b, size=cases):
+        votes: dict[int, int] = {}  # 0 is the right answer; two wrong ones agree with probability 1/2
+        wrong: list[int] = []
+        for _ in range(5):
+            answer = 0
+            if generator.random() >= rate:
+                seat = int(generator.integers(len(wrong) + 1))
+                answer = wrong[seat] if seat < len(wrong) else len(votes) + 1
+                wrong.append(answer)
+            votes[answer] = votes.get(answer, 0) + 1
+        leader = max(votes, key=lambda answer: votes[answer])
+        counts = sorted(votes.values(), reverse=True)
+        said.append(likely_right(counts, belief))
+        true.append(leader == 0)
+    for low in (0.0, 0.3, 0.6, 0.9):
+        chosen = [i for i, chance in enumerate(said) if low <= chance < low + 0.3]
+        if len(chosen) > 500:
+            mean_said, mean_true = (float(np.mean([values[i] for i in chosen])) for values in (said, true))
+            assert mean_said == pytest.approx(mean_true, abs=0.03)

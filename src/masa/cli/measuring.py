@@ -126,7 +126,7 @@ class Measuring:
         sets = [self.prepared(one, policy) for one in self.sets]
         found: Collected = []
         for data in sets:
-            with _progress(console, data.name, len(data.problems)) as tell:
+            with show_progress(console, data.name, len(data.problems)) as tell:
                 found.append((data.name, collect(policy.engine, data, folder, n=options.n, m=options.m, tell=tell)))
         return found
 
@@ -183,6 +183,7 @@ class Measuring:
             min_length=self.min_length,
             max_length=self.requests.max_tokens,
             problem_column="problem",
+            special_tokens=policy.tokenizer.all_special_tokens,
         )
         data = EvaluationSet(
             name=one.name,
@@ -282,7 +283,7 @@ def _digest(one: NamedSet) -> str:
 
 
 @contextmanager
-def _progress(console: Console, name: str, total: int) -> Iterator[Callable[[int, int], None]]:
+def show_progress(console: Console, name: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """A bar in a terminal, a line a chunk elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -16,7 +17,7 @@ from rich.text import Text
 from masa.awareness import Cutoff, CutoffRule, LengthCalibration
 from masa.cli.evaluation_data import NamedSet
 from masa.cli.loading import NamedModel
-from masa.cli.measuring import Measuring, Options, prepare
+from masa.cli.measuring import Measuring, Options, prepare, show_progress
 from masa.cli.tables import table, wide_console
 from masa.errors import UserError, unknown_key_message
 from masa.evaluation.log_probe import percent
@@ -34,8 +35,8 @@ FACTOR = 2.0
 NO_CUTOFF = "none"
 _TEXTS = ("", ".txt", ".text", ".md")
 """Endings of files with one question a line."""
-_SHOWN = 60
-"""Characters of a question or answer in a table."""
+_SHOWN = 24
+"""Characters of a question, an answer or a notion where several are shown."""
 _WHY = {
     StopReason.SETTLED: "the vote was settled",
     StopReason.DECIDED: "the samples left could not have changed the answer",
@@ -230,7 +231,9 @@ def run(model: str, options: Options, asked: Asked, spending: Spending, *, as_js
         min_length=measuring.min_length,
         positions=policy.positions,
     )
-    solutions = solver.solve(data.problems, data.rows, budget=spending.budget)
+    console = Console(stderr=True, highlight=False)
+    with show_progress(console, data.name, len(data.problems)) if console.is_terminal else nullcontext() as tell:
+        solutions = solver.solve(data.problems, data.rows, budget=spending.budget, tell=tell)
     if as_json:
         found = {
             "model": model,
@@ -296,6 +299,8 @@ def _show_one(one: Solution, say: Any) -> None:
         more = f"; others: {others}" if others else ""
         votes = f"{one.votes[0].count} of {one.samples} samples"
         say(f"confidence: {percent(one.confidence)} that it keeps its lead; {votes}{more}")
+        basis = "the votes alone" if one.foretold is None else "the votes and what was foretold"
+        say(f"likely right: {percent(one.likely_right)}, by {basis}")
     if one.foretold is not None:
         say(f"foretold: {_foretold(one)}")
     say(f"stopped: {_WHY[one.stopped]}")
@@ -329,14 +334,15 @@ def _foretold(one: Solution) -> str:
 def _show_all(solutions: Sequence[Solution], out: Console) -> None:
     made = table(
         "",
-        *("question", "answer", "confidence", "votes", "samples", "foretold\nrate", "foretold\ntokens", "limit"),
-        *("tokens", "stopped"),
+        *("question", "answer", "keeps\nits lead", "likely\nright", "votes", "samples"),
+        *("foretold\nrate", "foretold\ntokens", "limit", "tokens", "stopped"),
     )
     for one in solutions:
         told = one.foretold
         made.add_row(
             *(Text(_short(text)) for text in (one.question, "-" if one.answer is None else one.answer)),
             percent(one.confidence),
+            percent(one.likely_right),
             str(one.votes[0].count if one.votes else 0),
             str(one.samples),
             "-" if told is None or told.pass_rate is None else percent(told.pass_rate),

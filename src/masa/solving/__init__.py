@@ -7,7 +7,7 @@ from masa.solving.solver import Solver
 from masa.solving.stopping import AdaptiveConsistency, leads_by_beta, leads_by_dirichlet
 from masa.solving.strategy import STRATEGIES, Foretelling, Strategy, make_strategy
 from masa.solving.votes import Ballot, Vote
-from masa.solving.worth import plan_samples, vote_values
+from masa.solving.worth import likely_right, plan_samples, vote_values
 
 __all__ = [
     "STRATEGIES",
@@ -22,6 +22,7 @@ __all__ = [
     "Vote",
     "leads_by_beta",
     "leads_by_dirichlet",
+    "likely_right",
     "make_strategy",
     "plan_samples",
     "vote_values",

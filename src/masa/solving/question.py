@@ -12,6 +12,7 @@ from masa.records import FinishReason, Prediction, Problem, Rollout
 from masa.solving.solution import Foretold, Solution, StopReason
 from masa.solving.stopping import UNIFORM, AdaptiveConsistency, decided, leads_by_beta
 from masa.solving.votes import Ballot
+from masa.solving.worth import likely_right
 
 
 @dataclass(slots=True)
@@ -86,8 +87,8 @@ class Question:
             if any(rollout.finish_reason is FinishReason.CUTOFF for rollout in rollouts):
                 self.limit = whole
 
-    def solution(self, stopping: AdaptiveConsistency | None) -> Solution:
-        """What came of it."""
+    def solution(self, stopping: AdaptiveConsistency | None, rival: float) -> Solution:
+        """What came of it; `rival` is the chance that two wrong samples agree."""
         votes, counts = self.ballot.votes, self.ballot.counts
         winner = votes[0].answer if votes else None
         text = None
@@ -102,6 +103,7 @@ class Question:
             question=self.problem.text,
             answer=winner,
             confidence=leads_by_beta(counts, self.belief) if stopping is None else stopping.leads(counts, self.belief),
+            likely_right=likely_right(counts, self.belief, rival),
             votes=votes,
             text=text,
             samples=self.drawn,

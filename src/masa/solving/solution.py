@@ -56,6 +56,8 @@ class Solution:
     """The leading answer as the first sample stated it; None where no sample states one."""
     confidence: float
     """Probability that the answer would keep its lead however many samples followed: not that it is right."""
+    likely_right: float
+    """Probability that it is right, by the votes and what was foretold (see `masa.solving.worth.likely_right`)."""
     votes: tuple[Vote, ...]
     """Answers by their votes; of equally many the one that was given first is ahead."""
     text: str | None

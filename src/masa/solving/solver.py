@@ -6,7 +6,7 @@ drawn in rounds, one call of the engine for all open questions, until each vote 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,10 @@ from masa.solving.question import Question
 from masa.solving.solution import Solution
 from masa.solving.strategy import Foretelling, Strategy
 from masa.solving.votes import count
-from masa.solving.worth import plan_samples, vote_values
+from masa.solving.worth import RIVAL, plan_samples, vote_values
+
+Tell = Callable[[int, int], None]
+"""Called after each round of samples with the questions that are newly done, and the tokens of the round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,12 @@ class Solver:
     """Tokens of prompt and rollout together; None without a bound."""
 
     def solve(
-        self, problems: Sequence[Problem], rows: Sequence[Mapping[str, Any]], *, budget: int | None = None
+        self,
+        problems: Sequence[Problem],
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        budget: int | None = None,
+        tell: Tell | None = None,
     ) -> list[Solution]:
         """One solution a problem, in order.
 
@@ -56,6 +64,7 @@ class Solver:
             rows: their prompts, as `PromptBuilder` takes them.
             budget: tokens to generate for all of them together, predictions included; never exceeded. A rollout is
                 asked for only if its whole limit is left; the last tokens pay for one sample with a shorter limit.
+            tell: hears of progress.
 
         Raises:
             UserError: for a kind of problem whose answers cannot be voted on.
@@ -73,9 +82,14 @@ class Solver:
         if questions and self.strategy.foretelling is not None:
             self._foretell(self.strategy.foretelling, questions, purse)
             self._plan(self.strategy.foretelling, questions, purse)
+        done, spent = 0, 0
         while self._round(questions, purse):
-            pass
-        return [question.solution(self.strategy.stopping) for question in questions]
+            now = sum(question.stopped is not None for question in questions)
+            if tell is not None:
+                tell(now - done, purse.spent - spent)
+            done, spent = now, purse.spent
+        rival = RIVAL if self.strategy.foretelling is None else self.strategy.foretelling.rival
+        return [question.solution(self.strategy.stopping, rival) for question in questions]
 
     def _foretell(self, foretelling: Foretelling, questions: Sequence[Question], purse: Budget) -> None:
         """Predictions and what follows from them.

@@ -42,7 +42,7 @@ def leads_by_beta(counts: Sequence[int], prior: Beta = UNIFORM) -> float:
     if prior.a == prior.b:
         return right
     wrong = Beta(prior.b + first, prior.a + second).above(0.5)
-    # Odds that the leading answer is the rival's kind, from how likely the votes are either way.
+    # Odds that the leading answer is not the right one, from how likely the votes are either way.
     odds = math.exp(min(700.0, prior.log_moment(second, first) - prior.log_moment(first, second)))
     return (right + odds * wrong) / (1 + odds)
 

@@ -35,7 +35,7 @@ class Foretelling:
     trust: float = 8.0
     """Votes that a prediction may outweigh, at most."""
     rival: float = RIVAL
-    """Share of the wrong answers that name the strongest wrong one (see `masa.solving.worth`)."""
+    """Chance that two wrong samples name the same wrong answer (see `masa.solving.worth`)."""
     least_gain: float = LEAST_GAIN
     """By how much a further sample must raise the chance that the vote is right."""
     budget_share: float = 0.5
@@ -70,7 +70,8 @@ class Strategy:
     - neither part: `samples` answers and a majority vote (self-consistency, arXiv 2203.11171);
     - `stopping`: answers in rounds until the vote is settled, `samples` at most;
     - `foretelling`: a token limit and a number of samples by prediction, `samples` at most;
-    - both: within the foretold number answers in rounds until the vote, with the prediction as its prior, is settled.
+    - both: answers in rounds until the vote, with the prediction as its prior, is settled or the foretold number is
+      drawn; what a token budget leaves over goes to the votes that are still open.
 
     Raises:
         ValueError: for fewer than one sample, or a prediction that is to sharpen a rule which cannot take it in.

@@ -1,4 +1,4 @@
-"""How many samples a question is worth, by its foretold pass rate and length."""
+"""What votes are worth: before they are drawn, by the foretold pass rate, and then as evidence of the right answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from masa.awareness.beliefs import Beta
 
 RIVAL = 0.5
-"""Share of the wrong answers that name the strongest wrong one: 1 for a yes or no, less where errors scatter."""
+"""Chance that two wrong samples name the same wrong answer: 1 for a yes or no, less where errors scatter."""
 LEAST_GAIN = 0.005
 """A further sample must raise the chance that the vote is right by so much."""
 
@@ -28,7 +28,7 @@ def vote_values(belief: Beta, most: int, rival: float = RIVAL) -> NDArray[np.flo
     Args:
         belief: about the pass rate p.
         most: samples, at most.
-        rival: share of the wrong answers that agree, 0..1.
+        rival: share of the wrong samples that name the strongest wrong answer, 0..1.
     """
     values = np.zeros(most + 1)
     for n in range(1, most + 1):
@@ -37,6 +37,41 @@ def vote_values(belief: Beta, most: int, rival: float = RIVAL) -> NDArray[np.flo
             for right in range(1, n + 1)
         )
     return values
+
+
+def likely_right(counts: Sequence[int], belief: Beta, rival: float = RIVAL) -> float:
+    """Probability that the leading answer is the right one, by its votes and the belief about the pass rate.
+
+    A sample is right with probability p; a wrong one names an answer that wrong ones have named before, or a new one,
+    by a Chinese restaurant process in which two agree with probability `rival`. So each answer that was given may be
+    the right one, or none of them; how likely the votes are in each case decides (Bayes' rule).
+
+    Args:
+        counts: votes an answer, not rising.
+        belief: about the pass rate p.
+        rival: chance that two wrong samples agree, above 0 and below 1; it is kept a little away from both ends.
+
+    Returns:
+        0..1; 0 without votes.
+    """
+    if not counts:
+        return 0.0
+    concentration = 1 / min(max(rival, 1e-3), 1 - 1e-3) - 1
+
+    def wrong_votes(votes: float, answers: int) -> float:
+        """Log probability of an order of wrong votes, but for the factors that each answer brings."""
+        rising = math.lgamma(concentration + votes) - math.lgamma(concentration)
+        return answers * math.log(concentration) - rising
+
+    total = sum(counts)
+    # The answer that is right takes its own factor, the logarithm of (votes - 1)!, out of the wrong ones' product.
+    logs = [
+        belief.log_moment(votes, total - votes) + wrong_votes(total - votes, len(counts) - 1) - math.lgamma(votes)
+        for votes in counts
+    ]
+    logs.append(belief.log_moment(0, total) + wrong_votes(total, len(counts)))
+    most = max(logs)
+    return math.exp(logs[0] - most) / math.fsum(math.exp(log - most) for log in logs)
 
 
 def plan_samples(
