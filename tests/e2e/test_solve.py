@@ -40,8 +40,9 @@ def test_one_question(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     lines = out.splitlines()
     assert lines[0].startswith("answer: ")
     assert lines[1].startswith("confidence: ")
-    assert lines[2].startswith("foretold: 4 of 4 predictions name a pass rate; right ")
-    assert lines[3].startswith("stopped: ")
+    assert lines[2].startswith("likely right: ")
+    assert lines[3].startswith("foretold: 4 of 4 predictions name a pass rate; right ")
+    assert lines[4].startswith("stopped: ")
     assert "bundled, both: " in lines[-1]
     assert "for predictions" in lines[-1]
 
