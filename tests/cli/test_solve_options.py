@@ -42,6 +42,7 @@ def test_questions_of_every_kind_of_file(tmp_path: Path) -> None:
         ({}, "give one"),
         ({"question": "1 + 1", "file": Path("x")}, "give one"),
         ({"question": "  "}, "--question is empty"),
+        ({"question": "1 + \udcff"}, "question 0 holds half a character (a lone surrogate)"),
         ({"question": "1", "kind": "mth"}, "unknown grader kind 'mth' in --kind: did you mean 'math'"),
         ({"question": "1", "kind": "code"}, "cannot be counted as votes: give one of math"),
         ({"file": Path("nothing.txt")}, "nothing.txt cannot be read (No such file or directory): check the path"),

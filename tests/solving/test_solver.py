@@ -181,9 +181,14 @@ def test_no_budget_is_exceeded_and_little_is_left(name: str) -> None:
 
 def test_a_budget_too_small_for_predictions_makes_none() -> None:
     engine = ScriptedEngine(lambda *_: "Answer: 7", lambda *_: foretold(8, 12))
-    (found,) = solve(engine, Strategy(4, RULE, foretelling()), problems(1), budget=2 * MAX_META_TOKENS - 1)
-    assert found.foretold is None
-    assert found.answer == "7"
+    (alone,) = solve(engine, Strategy(4, RULE, foretelling()), problems(1), budget=2 * MAX_META_TOKENS - 1)
+    assert alone.foretold is None
+    assert alone.answer == "7"
+    # All that is left is spent as it would have been without a part that foretells.
+    engine = ScriptedEngine(lambda _, place: f"{'x' * 60}\nAnswer: {place % 2}", lambda *_: foretold(8, 12))
+    for stopping in (None, RULE):
+        found = solve(engine, Strategy(8, stopping, foretelling()), problems(4), budget=600)
+        assert found == solve(engine, Strategy(8, stopping), problems(4), budget=600)
 
 
 def test_what_predictions_leave_of_their_share_pays_for_more_of_them() -> None:

@@ -87,6 +87,8 @@ class Asked:
             found = self._lines()[:limit]
         for problem in found:
             check_voted(problem)
+            if any("\ud800" <= character <= "\udfff" for character in problem.text):  # no tokenizer takes it
+                raise UserError(f"question {problem.key} holds half a character (a lone surrogate): give valid Unicode")
         return NamedSet("the questions", tuple(found))
 
     def _lines(self) -> list[Problem]:

@@ -6,6 +6,7 @@ drawn in rounds, one call of the engine for all open questions, until each vote 
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,8 @@ class Solver:
         ]
         if questions and self.strategy.foretelling is not None:
             self._foretell(self.strategy.foretelling, questions, purse)
-            self._plan(self.strategy.foretelling, questions, purse)
+            if questions[0].predictions:
+                self._plan(self.strategy.foretelling, questions, purse)
         done, spent = 0, 0
         while self._round(questions, purse):
             now = sum(question.stopped is not None for question in questions)
@@ -137,10 +139,15 @@ class Solver:
             )
 
     def _plan(self, foretelling: Foretelling, questions: Sequence[Question], purse: Budget) -> None:
-        """How many samples each question is worth. Of what nothing is foretold, all are, where no budget says less."""
+        """How many samples each question is worth. Of what nothing is foretold, all are, where no budget says less.
+
+        Where no length is foretold a sample is taken to cost what it costs elsewhere, or its limit if none is anywhere.
+        """
         most = self.strategy.samples
         values = [vote_values(question.belief, most, foretelling.rival) for question in questions]
-        costs = [float(_expected(question) or question.limit) for question in questions]
+        known = [expected for question in questions if (expected := _expected(question)) is not None]
+        elsewhere = statistics.fmean(known) if known else float(self.requests.max_tokens)
+        costs = [_expected(question) or elsewhere for question in questions]
         sizes = plan_samples(values, costs, budget=purse.left, least_gain=foretelling.least_gain)
         for question, size in zip(questions, sizes, strict=True):
             is_known = question.estimate is not None and question.estimate.beta is not None
