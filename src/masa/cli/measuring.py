@@ -72,8 +72,8 @@ class Options:
     """Run code even where it cannot be isolated."""
 
     def __post_init__(self) -> None:
-        least = {"n": 1, "m": 0, "max_tokens": 1, "max_meta_tokens": 1, "min_length": 1, "batch_size": 1, "threads": 1}
-        for name, low in least.items():
+        counts = ("max_tokens", "max_meta_tokens", "min_length", "limit", "batch_size", "threads")
+        for name, low in {"n": 1, "m": 0, **dict.fromkeys(counts, 1)}.items():
             value = getattr(self, name)
             if value is not None and value < low:
                 raise UserError(f"--{name.replace('_', '-')} {value}: it must be at least {low}")

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -21,17 +21,16 @@ from masa.cli.measuring import Measuring, Options, prepare, show_progress
 from masa.cli.tables import table, wide_console
 from masa.errors import UserError, unknown_key_message
 from masa.evaluation.log_probe import percent
+from masa.evaluation.savings import FACTOR
 from masa.grading import check_kind
 from masa.grading.equality import check_voted
 from masa.records import Problem
 from masa.runs.jsonlines import plain, without_nonfinite
 from masa.solving import AdaptiveConsistency, Foretelling, Solution, Solver, StopReason, Strategy, make_strategy
 from masa.solving.stopping import Posterior
-from masa.solving.strategy import PREDICTIONS, parts_of
+from masa.solving.strategy import PREDICTIONS, SAMPLES, parts_of
 from masa.tasks.dataset import load_problems
 
-FACTOR = 2.0
-"""The paper's limit over the foretold length (arXiv 2510.03259 version 1)."""
 NO_CUTOFF = "none"
 _TEXTS = ("", ".txt", ".text", ".md")
 """Endings of files with one question a line."""
@@ -75,8 +74,6 @@ class Asked:
         """
         if self.kind is not None:
             check_kind(self.kind, where="--kind")
-        if limit is not None and limit < 1:
-            raise UserError(f"--limit {limit}: it must be at least 1")
         if self.question is not None:
             found: Sequence[Problem] = [Problem(0, self.question, "", self.kind or "math")]
         elif self.file is not None and self.file.suffix.casefold() not in _TEXTS:
@@ -115,7 +112,7 @@ class Spending:
     """
 
     strategy: str = "both"
-    samples: int = 16
+    samples: int = SAMPLES
     budget: int | None = None
     threshold: float | None = None
     posterior: str | None = None
@@ -133,7 +130,8 @@ class Spending:
         parts = {"threshold": stops, "posterior": stops}
         parts |= dict.fromkeys(("predictions", "cutoff", "cutoff_factor", "hints"), foretells)
         for name, is_there in parts.items():
-            if not is_there and getattr(self, name) not in (None, False):
+            value = getattr(self, name)
+            if not is_there and value is not None and value is not False:
                 what = "stops by no rule" if name in ("threshold", "posterior") else "foretells nothing"
                 raise UserError(f"--{name.replace('_', '-')}: strategy {self.strategy} {what}; leave it out")
         rules = (*get_args(CutoffRule), NO_CUTOFF)
@@ -154,9 +152,11 @@ class Spending:
             UserError: for a value out of range.
         """
         try:
-            stopping = AdaptiveConsistency(
-                0.95 if self.threshold is None else self.threshold, cast(Posterior, self.posterior or "beta")
-            )
+            stopping = AdaptiveConsistency()
+            if self.threshold is not None:
+                stopping = replace(stopping, threshold=self.threshold)
+            if self.posterior is not None:
+                stopping = replace(stopping, posterior=cast(Posterior, self.posterior))
             return make_strategy(
                 self.strategy,
                 samples=self.samples,
