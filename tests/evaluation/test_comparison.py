@@ -11,6 +11,7 @@ import pytest
 
 from masa.evaluation.comparison import ORACLE, compare
 from masa.evaluation.curves import Curve, estimate, mean_curve, ratio_estimate, threshold_of
+from masa.report.comparison_table import intervals, rows
 
 
 def result(
@@ -99,6 +100,18 @@ def test_the_threshold_never_looks_at_more_than_half_of_a_run(evaluations: int, 
     value, count = threshold_of([curve])
     assert count == counted
     assert value == pytest.approx(evaluations - 1 - (counted - 1) / 2)
+
+
+def test_arms_are_timed_to_a_target_that_is_asked_for() -> None:
+    runs = [result("grpo", 0, [0, 400], [0.0, 0.4]), result("new", 0, [0, 200], [0.0, 0.4])]
+    found = compare(runs, baseline="grpo", target=0.2)
+    assert found["threshold"] == {"pass_at_1": 0.2, "evaluations": None, "smoothing_window": 1}
+    reached = by_name(found)["new"]["to_threshold"]["tokens"]
+    assert reached["spent"]["mean"] == pytest.approx(100)
+    assert reached["speed_up"]["mean"] == pytest.approx(2.0)
+    titles = [row.title for row in rows(found)]
+    assert "tokens to 20.0 %" in titles
+    assert any("The threshold is 20.0 %; curves are not smoothed" in line for line in intervals(found))
 
 
 def test_accuracy_at_equal_tokens_is_paired_by_seed() -> None:

@@ -88,6 +88,9 @@ def compare(
     arms: Annotated[str | None, typer.Option(help="Presets or the config's arms: grpo,masa-efficient.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Whole numbers: 0,1,2.")] = None,
     baseline: Annotated[str | None, typer.Option(help="The arm to hold the others against; default grpo.")] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Accuracy, 0 to 1, to time arms to; default: the baseline's final one.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder of all runs and of the page.")] = Path("runs/compare"),
     jobs: Annotated[int | None, typer.Option(help="Runs at a time; default 2, or 1 on one core.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Stop each run after generating this many tokens.")] = None,
@@ -103,7 +106,7 @@ def compare(
     plan = read_plan(config, set_ or [], arms=arms, seeds=seeds, baseline=baseline, budget=budget)
     from masa.cli.compare import run
 
-    if code := run(plan, output, jobs=jobs, as_json=as_json, is_dry=dry_run):
+    if code := run(plan, output, jobs=jobs, target=target, as_json=as_json, is_dry=dry_run):
         raise typer.Exit(code)
 
 

@@ -20,13 +20,14 @@ from masa.report.comparison_table import columns, intervals, markdown, rows
 from masa.runs import atomic_write_text
 
 
-def run(plan: Plan, output: Path, *, jobs: int | None, as_json: bool, is_dry: bool) -> int:
+def run(plan: Plan, output: Path, *, jobs: int | None, target: float | None, as_json: bool, is_dry: bool) -> int:
     """Makes what is missing and compares; gives the exit code: 0, 1 if a run failed, 128 + n after signal n.
 
     Args:
         plan: the runs.
         output: the comparison's folder.
         jobs: runs at a time; None: two, or one on a single core.
+        target: accuracy whose cost is compared; None: the baseline's final one.
         as_json: print one JSON object instead of the table.
         is_dry: print the plan and touch nothing.
 
@@ -35,6 +36,8 @@ def run(plan: Plan, output: Path, *, jobs: int | None, as_json: bool, is_dry: bo
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs is {jobs}: at least one run must run at a time")
+    if target is not None and not 0 < target <= 1:
+        raise UserError(f"--target is {target}: an accuracy lies above 0 and is at most 1")
     if output.exists() and not output.is_dir():
         raise UserError(f"output {output} is a file, not a folder: name another one with --output")
     console = Console(stderr=True, markup=False, highlight=False)
@@ -55,7 +58,8 @@ def run(plan: Plan, output: Path, *, jobs: int | None, as_json: bool, is_dry: bo
         return 128 + stop.number
     results = [read_result(places.result(run)) for run in plan.runs if places.result(run).exists()]
     if results:
-        comparison = compare(results, baseline=plan.baseline, arms=plan.arms) | _context(results, plan, failures)
+        comparison = compare(results, baseline=plan.baseline, arms=plan.arms, target=target)
+        comparison |= _context(results, plan, failures)
         page = _write(comparison, output)
         if as_json:
             sys.stdout.write(json.dumps(comparison, allow_nan=False) + "\n")

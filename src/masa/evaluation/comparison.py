@@ -53,11 +53,14 @@ class _Arm:
         }
 
 
-def compare(results: Sequence[Mapping[str, Any]], *, baseline: str, arms: Sequence[str] = ()) -> dict[str, Any]:
+def compare(
+    results: Sequence[Mapping[str, Any]], *, baseline: str, arms: Sequence[str] = (), target: float | None = None
+) -> dict[str, Any]:
     """The comparison as one plain value, in JSON's types. An estimate is `{mean, low, high, n}` over seeds, or None.
 
     `budgets`, by axis (`tokens`: generated ones, `seconds`: of training): shares of the most that every run has spent.
-    `threshold`: the baseline's final accuracy (0 to 1) and how it was made. `settings`: `common` and `differing`.
+    `threshold`: the target, or the baseline's final accuracy (0 to 1) and how it was made. `settings`: `common` and
+    `differing`.
     `arms`, each with `arm`, `simulated`, `seeds` and
 
     - `at_equal`, by axis, one a budget: `pass_at_1` and its `difference` to the baseline (estimates);
@@ -71,6 +74,8 @@ def compare(results: Sequence[Mapping[str, Any]], *, baseline: str, arms: Sequen
         results: one a run, as `run_result` gives them; runs may be missing.
         baseline: the arm that the others are held against.
         arms: their order; default: as they come.
+        target: the accuracy (0 to 1) whose cost is asked for; default: the baseline's final one. On a plateau, where
+            that is reached late or by chance, a lower one says more.
 
     Raises:
         ValueError: without results, or with two of the same arm and seed.
@@ -83,7 +88,9 @@ def compare(results: Sequence[Mapping[str, Any]], *, baseline: str, arms: Sequen
     base = next((arm for arm in found if arm.name == baseline), None)
     budgets = {axis: _budgets([c for arm in found for c in arm.curves(axis).values()]) for axis in AXES}
     window = _window([curve for arm in found for curve in arm.curves("tokens").values()])
-    threshold = threshold_of(list(base.curves("tokens").values())) if base else None
+    threshold: tuple[float, int | None] | None = None
+    if base:
+        threshold = threshold_of(list(base.curves("tokens").values())) if target is None else (target, None)
     shown = [*found, *_oracle(base)]
     return {
         "format": FORMAT,

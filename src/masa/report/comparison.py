@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from masa.report.comparison_table import NOTHING, Row, columns, intervals, rows
+from masa.report.comparison_table import NOTHING, Row, columns, intervals, rows, target_name
 from masa.report.data import number
 from masa.report.document import document, grid, section, table, text
 from masa.report.figures import Chart, Trace, label, short, xy
@@ -88,7 +88,7 @@ def _curves(comparison: Mapping[str, Any]) -> list[Chart]:
         }
         layout |= {"hovermode": "closest", "legend": _LEGEND}
         if comparison.get("threshold"):
-            layout |= _mark(comparison["threshold"]["pass_at_1"], f"{comparison['baseline']}'s final accuracy")
+            layout |= _mark(comparison["threshold"]["pass_at_1"], target_name(comparison))
         note = "Held-out pass@1: mean over seeds with its 95 % band (Student's t), and each seed thin behind it."
         charts.append(Chart(f"Pass@1 by {title}", note, traces, layout))
     return charts

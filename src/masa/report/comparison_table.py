@@ -76,11 +76,11 @@ def intervals(comparison: Mapping[str, Any]) -> list[str]:
     if threshold:
         window = threshold["smoothing_window"]
         smooth = f"curves are running means of {window} evaluations" if window > 1 else "curves are not smoothed"
-        found.append(
-            f"The threshold is {comparison['baseline']}'s final accuracy, {_percent(threshold['pass_at_1'])} %: mean "
-            f"over seeds of the last {_evaluations(threshold['evaluations'])}; {smooth}. `>` means never reached "
-            "within the run."
-        )
+        goal = f"The threshold is {target_name(comparison)}"
+        if threshold["evaluations"] is not None:
+            goal += f", {_percent(threshold['pass_at_1'])} %: mean over seeds of the last "
+            goal += _evaluations(threshold["evaluations"])
+        found.append(f"{goal}; {smooth}. `>` means never reached within the run.")
     if any(arm["simulated"] for arm in comparison["arms"]):
         found.append(
             f"The oracle gate is simulated: {comparison['baseline']}'s own curve, at the cost of only the tokens of "
@@ -106,12 +106,20 @@ def _accuracies(comparison: Mapping[str, Any], axis: str) -> list[Row]:
     return found[-2:] + found[:-2]
 
 
+def target_name(comparison: Mapping[str, Any]) -> str:
+    """What the arms are timed to, in words."""
+    threshold = comparison.get("threshold")
+    if threshold and threshold["evaluations"] is None:
+        return f"{_percent(threshold['pass_at_1'])} %"
+    return f"{comparison['baseline']}'s final accuracy"
+
+
 def _spent(comparison: Mapping[str, Any], axis: str) -> list[Row]:
     entries = [_get(arm, "to_threshold", axis) for arm in comparison["arms"]]
     name = comparison["baseline"]
     return [
         Row(
-            f"{axis} to {name}'s final accuracy",
+            f"{axis} to {target_name(comparison)}",
             [_reached(entry, axis) for entry in entries],
             f"{axis.capitalize()} at the first crossing of the threshold, mean over the seeds that came to it "
             "(how many, in parentheses).",
