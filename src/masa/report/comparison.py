@@ -17,6 +17,8 @@ from masa.runs.jsonlines import flatten
 _COLORS = ("grey", "blue", "orange", "green", "purple", "red")
 """The baseline is grey where it comes first."""
 _AXES = {"tokens": "generated tokens", "seconds": "seconds of training"}
+_MOST_BANDS = len(_COLORS) + 1
+"""Arms, the oracle included, whose bands can be told apart."""
 # Filled bands would turn the order of the names round.
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
 _KINDS = (
@@ -77,9 +79,10 @@ def _curves(comparison: Mapping[str, Any]) -> list[Chart]:
     charts = []
     for axis, title in _AXES.items():
         traces: list[Trace] = []
+        is_readable = len(comparison["arms"]) <= _MOST_BANDS
         for index, arm in enumerate(comparison["arms"]):
             color, dash = _color(comparison, index)
-            traces += _band(arm, axis, color) + _lines(arm, axis, color, dash)
+            traces += (_band(arm, axis, color) if is_readable else []) + _lines(arm, axis, color, dash)
         if not traces:
             continue
         layout: dict[str, Any] = {
@@ -89,7 +92,8 @@ def _curves(comparison: Mapping[str, Any]) -> list[Chart]:
         layout |= {"hovermode": "closest", "legend": _LEGEND}
         if comparison.get("threshold"):
             layout |= _mark(comparison["threshold"]["pass_at_1"], target_name(comparison))
-        note = "Held-out pass@1: mean over seeds with its 95 % band (Student's t), and each seed thin behind it."
+        band = " with its 95 % band (Student's t)" if is_readable else ""
+        note = f"Held-out pass@1: mean over seeds{band}, and each seed thin behind it."
         charts.append(Chart(f"Pass@1 by {title}", note, traces, layout))
     return charts
 
