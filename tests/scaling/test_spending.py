@@ -167,7 +167,8 @@ def test_a_workload_follows_from_the_settings() -> None:
     assert work.has_savings
     plain = MASAConfig(preset="grpo", problems_per_step=8, num_generations=8).workload()
     assert (plain.predictions, plain.parallel_steps, plain.steps, plain.has_savings) == (0, None, None, False)
-    ours = MASAConfig(preset="masa-plus", problems_per_step=8, num_generations=8).workload()
+    limits = {"cutoff": True, "cutoff_rule": "quantile"}
+    ours = MASAConfig(preset="masa-plus", problems_per_step=8, num_generations=8, **limits).workload()
     assert (ours.is_gated, ours.cutoff_factor, ours.cutoff_quantile) == (False, None, 0.98)  # refill spends the gate's
     trl = MASAConfig(preset="grpo", num_generations=4, per_device_train_batch_size=8).workload()
     assert (trl.problems, trl.micro_batch_rows) == (2, 8)
