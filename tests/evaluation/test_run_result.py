@@ -26,7 +26,9 @@ def folder(tmp_path: Path) -> RunFolder:
 def test_long_series_are_thinned_and_keep_their_ends(folder: RunFolder) -> None:
     folder.append_evaluation(EVALUATION)
     for step in range(1, 1000):
-        folder.append_metrics(step, {"tokens/generated": 10 * step, "time/rollout": 0.25, "time/step": 1.0})
+        folder.append_metrics(
+            step, {"tokens/generated": 10 * step, "time/rollout": 0.25, "time/step": 1.0, "time/processor": 0.5}
+        )
     by_step = made(folder)["by_step"]
     assert len(by_step["step"]) <= MAX_STEPS
     assert (by_step["step"][0], by_step["step"][-1]) == (1, 999)

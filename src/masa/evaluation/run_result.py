@@ -77,12 +77,16 @@ def run_result(
     }
 
 
+_WHOLE_STEP = ("time/step", "time/processor")
+"""Seconds that are no part of the step beside others."""
+
+
 def _by_step(metrics: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
     """Running totals by step: tokens, seconds of training and, where written, solution tokens of live groups."""
     seconds = 0.0
     rows = {}
     for row in metrics:
-        parts = [float(v) for k, v in row.items() if k.startswith("time/") and k != "time/step"]
+        parts = [float(v) for k, v in row.items() if k.startswith("time/") and k not in _WHOLE_STEP]
         seconds += math.fsum(parts)
         step = int(row["step"])
         rows[step] = {

@@ -160,7 +160,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self._step_loss: Tensor | None = None
         self._grad_norm: float | None = None
         self._update_started = 0.0
-        self._step_started = 0.0
+        self._step_started = (0.0, 0.0)
         self._evaluation_draws = (0, 0)
         self._steps_done = 0
         self.add_callback(_StepEnd(self))
@@ -183,7 +183,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             return super()._prepare_inputs(generation_batch)
         position = self._step % self.args.gradient_accumulation_steps
         if position == 0:
-            self._step_started = time.perf_counter()
+            self._step_started = time.perf_counter(), time.process_time()
             self._experience = self.experience.make(self.state.global_step + 1)
             self._buffered_inputs = self._micro_batches(self._experience)
             self._step_loss, self._grad_norm = None, None
@@ -326,7 +326,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             "learning_rate": self._get_learning_rate(),
             "epoch": self.experience.stream.epoch,
             **{f"time/{name}": value for name, value in seconds.items()},
-            "time/step": time.perf_counter() - self._step_started,
+            "time/step": time.perf_counter() - self._step_started[0],
+            "time/processor": time.process_time() - self._step_started[1],
         }
         metrics = {name: value for name, value in metrics.items() if value is not None}
         self._fill_trl_logs(experience, metrics)
