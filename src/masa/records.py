@@ -66,6 +66,8 @@ class Request:
     """Whether `max_tokens` is a predicted limit: reaching it then means `cutoff`, else `length`."""
     expected_tokens: float | None = None
     """Predicted length, for scheduling only."""
+    group: int | None = None
+    """Names requests that one process rolls out; by default those of the same prompt. For dealing out only."""
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:

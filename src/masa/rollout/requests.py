@@ -31,6 +31,7 @@ class RequestMaker:
         *names: int,
         limit: int | None = None,
         expected: float | None = None,
+        group: int | None = None,
         purpose: Purpose = Purpose.SOLUTION,
         first: int = 0,
     ) -> list[Request]:
@@ -41,6 +42,7 @@ class RequestMaker:
             names: of the seed.
             limit: in tokens, end-of-sequence included.
             expected: foretold length in tokens, for scheduling only.
+            group: `Request.group`.
             purpose: of the seed.
             first: place of the first of them in the group, where a group is drawn in several rounds.
         """
@@ -55,14 +57,21 @@ class RequestMaker:
                 seed=derive_seed(self.seed, purpose, *names, i),
                 is_cutoff=tokens < self.max_tokens,
                 expected_tokens=expected,
+                group=group,
             )
             for i, ids in enumerate(prompt_ids, first)
         ]
 
     def metas(
-        self, prompt_ids: tuple[int, ...], count: int, *names: int, purpose: Purpose = Purpose.META, first: int = 0
+        self,
+        prompt_ids: tuple[int, ...],
+        count: int,
+        *names: int,
+        group: int | None = None,
+        purpose: Purpose = Purpose.META,
+        first: int = 0,
     ) -> list[Request]:
-        """`count` requests for predictions about one problem; `first` as for solutions."""
+        """`count` requests for predictions about one problem; `group` and `first` as for solutions."""
         return [
             Request(
                 prompt_ids=prompt_ids,
@@ -71,6 +80,7 @@ class RequestMaker:
                 top_p=self.top_p,
                 top_k=self.top_k,
                 seed=derive_seed(self.seed, purpose, *names, i),
+                group=group,
             )
             for i in range(first, first + count)
         ]

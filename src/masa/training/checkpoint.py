@@ -145,15 +145,19 @@ def staged(trainer: MASATrainer, trial: Any) -> Iterator[Path]:
     """
     final = Path(trainer._get_output_dir(trial=trial)) / f"checkpoint-{trainer.state.global_step}"
     staging = final.parent / _STAGING
-    shutil.rmtree(staging, ignore_errors=True)
+    team = trainer.team
+    team.first(lambda: shutil.rmtree(staging, ignore_errors=True))
     limit, directory = trainer.args.save_total_limit, trainer.args.output_dir
     trainer.args.save_total_limit, trainer.args.output_dir = None, str(staging)
     try:
-        yield staging / final.name
-        if str(trainer.state.best_model_checkpoint).startswith(str(staging)):
-            trainer.state.best_model_checkpoint = str(final)
-            trainer.state.save_to_json(str(staging / final.name / TRAINER_STATE_NAME))
-        _sync(staging / final.name)
+        with team.together():
+            yield staging / final.name
+            if str(trainer.state.best_model_checkpoint).startswith(str(staging)):
+                trainer.state.best_model_checkpoint = str(final)
+                if team.is_main:
+                    trainer.state.save_to_json(str(staging / final.name / TRAINER_STATE_NAME))
+            if team.is_main:
+                _sync(staging / final.name)
     except Exception as error:
         message = _disk_full(error, staging / final.name, trainer) if disk.is_full(error) else None
         shutil.rmtree(staging, ignore_errors=True)
@@ -162,13 +166,18 @@ def staged(trainer: MASATrainer, trial: Any) -> Iterator[Path]:
         raise UserError(message) from error
     finally:
         trainer.args.save_total_limit, trainer.args.output_dir = limit, directory
+    team.first(lambda: _move_into_place(staging, final, trainer))
+
+
+def _move_into_place(staging: Path, final: Path, trainer: MASATrainer) -> None:
+    """Give the checkpoint its name, then delete those that are one too many."""
     if final.exists():
         shutil.rmtree(final)
     (staging / final.name).replace(final)
     shutil.rmtree(staging, ignore_errors=True)
     rotate_checkpoints(
         output_dir=str(final.parent),
-        save_total_limit=limit,
+        save_total_limit=trainer.args.save_total_limit,
         best_model_checkpoint=trainer.state.best_model_checkpoint,
     )
 

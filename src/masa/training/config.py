@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
@@ -261,7 +262,8 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         """Turn problems and rows into TRL's batch fields.
 
         TRL wants generation_batch_size = rows x processes x steps, a multiple of the group size. The number of
-        micro-batches is the smallest divisor of a process's solution rows that leaves room for all rows there may be.
+        micro-batches is the smallest divisor of a process's solution rows that leaves room for all rows there may be;
+        a process's solution rows are its share of them all, rounded up to whole groups.
         """
         unset = dict.fromkeys(_DERIVED) | {"gradient_accumulation_steps": 1, "per_device_train_batch_size": 8}
         clashes = [name for name, default in unset.items() if getattr(self, name) != default]
@@ -273,7 +275,8 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         assert self.problems_per_step is not None
         if self.problems_per_step < 1:
             raise UserError(f"problems_per_step is {self.problems_per_step}: it must be at least 1")
-        rows = self.problems_per_step * G
+        processes = int(os.environ.get("WORLD_SIZE") or 1)
+        rows = math.ceil(self.problems_per_step / processes) * G
         is_knapsack = self.allocation == "knapsack"
         largest = self.largest_group if is_knapsack else G
         if self.problems_per_step * max(largest, G, M) > _MOST_ROWS:
@@ -283,7 +286,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         # Dead groups' predictions teach too; and the tokens of few long groups may go into many short ones.
         foretold = M * (self.draws_over_problems if self.refill == "after" else 1)
         groups = self.problems_per_step * (self.draws_over_problems if self.refill == "best" and is_knapsack else 1)
-        needed = math.ceil(groups * (largest + foretold) / self.micro_batch_rows)
+        needed = math.ceil(math.ceil(groups / processes) * (largest + foretold) / self.micro_batch_rows)
         self.gradient_accumulation_steps: int = next(n for n in range(min(needed, rows), rows + 1) if rows % n == 0)
         self.per_device_train_batch_size = rows // self.gradient_accumulation_steps
 

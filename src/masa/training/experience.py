@@ -193,21 +193,21 @@ class ExperienceMaker:
         sizes = [len(group.solution.rollouts) for group in groups if group.solution.rollouts]
         rows: list[Row] = []
         for group in groups:
-            solution, meta = group.solution, group.meta
+            solution, meta, key = group.solution, group.meta, group.problem.key
             weight = row_weight(len(solution.rollouts), sum(sizes) / len(sizes)) if solution.rollouts else 1.0
             for prompt_ids, rollout, advantage in zip(
                 solution.prompt_ids, solution.rollouts, solution.advantages, strict=True
             ):
                 is_masked = config.mask_truncated_completions and rollout.finish_reason is not FinishReason.STOP
                 rows.append(
-                    Row(prompt_ids, rollout.token_ids, advantage, "solution", solution.is_live, is_masked, weight)
+                    Row(prompt_ids, rollout.token_ids, advantage, "solution", solution.is_live, is_masked, weight, key)
                 )
             if not meta.rewards:
                 continue  # no outcome, no truth: these predictions stay out of the loss
             meta.advantages, is_live = scored_advantages([reward.total for reward in meta.rewards], meta_scale)
             weight = 1.0 if group.decision is None else group.decision.weight(config.meta_audit_weight)
             rows += [
-                Row(meta.prompt_ids, rollout.token_ids, advantage, "meta", is_live, weight=weight)
+                Row(meta.prompt_ids, rollout.token_ids, advantage, "meta", is_live, weight=weight, group=key)
                 for rollout, advantage in zip(meta.rollouts, meta.advantages, strict=True)
             ]
         return rows

@@ -106,6 +106,7 @@ def make_imitation(trainer: MASATrainer, learning_rate: float | None) -> Imitati
         max_grad_norm=args.max_grad_norm,
         micro_batch_rows=args.micro_batch_rows,
         autocast=trainer.accelerator.autocast,
+        team=trainer.team,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,17 +14,27 @@ from typing import Any
 from transformers import TrainerCallback
 
 from masa.errors import Interrupted
+from masa.processes import Team
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the two that Windows knows as well
+
+_ECHO = 2.0
+"""Seconds in which a launcher passes on to each process a signal that its terminal has sent to all of them already."""
 
 Handler = Callable[[int, FrameType | None], None]
 
 
 class Interruption(TrainerCallback):  # type: ignore[misc]
-    """Ends training after the step during which a signal came, with a checkpoint whatever `save_strategy` says."""
+    """Ends training after the step during which a signal came, with a checkpoint whatever `save_strategy` says.
 
-    def __init__(self) -> None:
+    Args:
+        team: processes that end together, whichever of them a signal reached first.
+    """
+
+    def __init__(self, team: Team) -> None:
+        self._team = team
         self._number: int | None = None
+        self._since = 0.0
         self._words = ""
 
     @contextmanager
@@ -41,16 +52,22 @@ class Interruption(TrainerCallback):  # type: ignore[misc]
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self._number is not None:
+            if self._team.size > 1 and time.monotonic() - self._since < _ECHO:
+                return
             for each in _SIGNALS:  # a third signal ends the process, whatever it is busy with
                 signal.signal(each, signal.SIG_DFL)
             raise Interrupted(number, "at once, for the second time; what the last checkpoint holds is kept")
-        self._number = number
+        self._number, self._since = number, time.monotonic()
+        if not self._team.is_main:
+            return
         # Not `print`: it is not safe to enter from a handler while the main program prints.
         os.write(2, b"\nfinishing this step, then saving a checkpoint; a second signal leaves at once\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         self._words = f"after step {state.global_step}"
-        if self._number is not None:
+        noticed = [number for number in self._team.gather(self._number) if number is not None]
+        if noticed:
+            self._number = noticed[0]
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002

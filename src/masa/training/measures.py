@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from masa.awareness import awareness_summary
 from masa.records import FinishReason, Outcome, Prediction
 from masa.runs import Ledger
@@ -41,31 +39,32 @@ class Measures:
         self,
         ledger: Ledger,
         experience: Experience,
-        batches: Sequence[Mapping[str, Tensor]],
         learned: Mapping[str, float],
         seconds: Mapping[str, float],
         *,
+        trained_tokens: int,
+        is_updated: bool,
         is_skipped: bool = False,
     ) -> None:
         """Enter one step into the ledger.
 
         Args:
-            batches: the micro-batches that the learner was given.
             learned: what expert SFT did.
+            trained_tokens: completion tokens that the learner was given.
+            is_updated: whether it was given any row.
             is_skipped: whether the update was skipped because it was not finite.
         """
         groups = experience.groups
         tokens = {True: 0, False: 0}
         for group in groups:
             tokens[group.is_audited] += group.solution.tokens
-        is_updated = any(len(batch["advantages"]) for batch in batches)
         ledger.add(
             steps=1,
             solution_tokens=tokens[False],
             audit_tokens=tokens[True],
             meta_tokens=sum(r.length for g in groups for r in g.meta.rollouts),
             live_tokens=sum(g.solution.tokens for g in groups if g.solution.is_live),
-            trained_tokens=sum(int(batch["completion_mask"].sum()) for batch in batches),
+            trained_tokens=trained_tokens,
             solution_rollouts=sum(len(g.solution.rollouts) for g in groups),
             meta_rollouts=sum(len(g.meta.rollouts) for g in groups),
             cut_rollouts=sum(r.finish_reason is FinishReason.CUTOFF for g in groups for r in g.solution.rollouts),

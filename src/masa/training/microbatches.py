@@ -8,8 +8,11 @@ was dropped. All losses of `ROW_DROPPING_LOSSES` are linear in a positive factor
 Rows have weights (of unequal groups, of audits): a row of weight w counts as w rows like it would, in the sum and in
 what that is divided by.
 
+Several processes each learn from whole groups, balanced by tokens, and average their gradients. TRL compares the rows
+of all processes inside its loss, so a micro-batch has as many rows on each, filled up with rows that count nothing.
+
 Notation: R rows of the whole step (the sum of their weights), K rows kept, A micro-batches (TRL's gradient
-accumulation), R_m rows in micro-batch m, T tokens.
+accumulation), N processes, R_m rows in micro-batch m on each of them, T tokens.
 """
 
 from __future__ import annotations
@@ -23,10 +26,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from masa.processes import Team, deal
+
 TOKEN_MEAN_LOSSES = frozenset({"dapo", "cispo", "vespo"})
 """TRL divides the sum over tokens by `num_items_in_batch`, given to it: dropping rows needs no factor."""
 ROW_MEAN_LOSSES = frozenset({"grpo", "dr_grpo", "sapo", "luspo"})
-"""TRL takes the mean over a micro-batch's rows, then over micro-batches: the factor is R_m x A / R."""
+"""TRL takes the mean over a micro-batch's rows, then over micro-batches: the factor is N x R_m x A / R."""
 ROW_DROPPING_LOSSES = TOKEN_MEAN_LOSSES | ROW_MEAN_LOSSES
 """`bnpo` is missing: it divides by each micro-batch's own tokens, which dropping rows changes."""
 
@@ -46,6 +51,8 @@ class Row:
     """Left out of the loss and of token counts (TRL's `mask_truncated_completions`)."""
     weight: float = 1.0
     """How many rows it counts for, a positive number."""
+    group: int = 0
+    """Names the rows that one process learns from."""
 
     @property
     def width(self) -> int:
@@ -115,28 +122,45 @@ def build_micro_batches(
     device: torch.device,
     drop_dead: bool,
     share_prompts: bool = False,
+    team: Team | None = None,
 ) -> list[dict[str, Tensor]]:
-    """Exactly `count` micro-batches in TRL's format; those beyond the kept rows are empty.
+    """This process's micro-batches in TRL's format, exactly `count`; those beyond the kept rows are empty.
 
     Args:
-        rows: every row of the step on this process.
+        rows: every row of the step, on all processes together.
         count: TRL's gradient accumulation steps, A.
         max_rows: bound on a micro-batch's rows, where `count` of them can hold all rows.
         drop_dead: leave out rows with advantage 0; only exact for `ROW_DROPPING_LOSSES` without a KL term, entropy
             bonus or auxiliary loss.
         share_prompts: a prompt costs once a micro-batch and padding nothing, so rows of one prompt stay together.
+        team: the processes that learn together; None for this one alone.
     """
     kept = [row for row in rows if row.tokens and (row.advantage != 0.0 or not drop_dead)]
+    processes = 1 if team is None else team.size
+    if team is not None:
+        kept = _deal_groups(kept, processes)[team.rank]
     scaled = [replace(row, advantage=row.advantage * denominator.path_scale[row.path] * row.weight) for row in kept]
     split = _split_by_prompt if share_prompts else _split_by_length
     parts = split(scaled, count, max(max_rows, math.ceil(len(scaled) / count)))
+    sizes = [len(part) for part in parts]
+    if team is not None:
+        sizes = [max(found) for found in zip(*team.gather(sizes), strict=True)]
     batches = []
-    for part in parts:
+    for part, size in zip(parts, sizes, strict=True):
         factor = 1.0
         if loss_type in ROW_MEAN_LOSSES and denominator.rows:
-            factor = len(part) * count / denominator.rows
-        batches.append(_collate(part, factor, denominator.tokens, pad_token_id, device))
+            factor = processes * size * count / denominator.rows
+        batches.append(_collate(part, size, factor, denominator.tokens, pad_token_id, device))
     return batches
+
+
+def _deal_groups(rows: Sequence[Row], processes: int) -> list[list[Row]]:
+    """The rows of each process: whole groups, so that tokens are balanced."""
+    tokens: dict[int, float] = {}
+    for row in rows:
+        tokens[row.group] = tokens.get(row.group, 0.0) + row.width
+    owners = dict(zip(tokens, deal(list(tokens.values()), processes), strict=True))
+    return [[row for row in rows if owners[row.group] == process] for process in range(processes)]
 
 
 def _split_by_length(rows: Sequence[Row], count: int, max_rows: int) -> list[list[Row]]:
@@ -199,13 +223,13 @@ def _cut(ordered: Sequence[Row], costs: NDArray[np.float64], count: int, max_row
 
 
 def _collate(
-    rows: Sequence[Row], factor: float, num_items: float, pad_token_id: int, device: torch.device
+    rows: Sequence[Row], size: int, factor: float, num_items: float, pad_token_id: int, device: torch.device
 ) -> dict[str, Tensor]:
-    """Prompts padded on the left, completions on the right, as TRL's loss expects them."""
+    """`size` rows, those beyond `rows` masked: prompts padded on the left, completions on the right, as TRL has it."""
     # Width 2 at least: TRL takes a column of width 1 for a per-sequence value.
     prompt_width = max((len(row.prompt_ids) for row in rows), default=1)
     completion_width = max(2, max((len(row.completion_ids) for row in rows), default=2))
-    shape = (len(rows), prompt_width), (len(rows), completion_width)
+    shape = (size, prompt_width), (size, completion_width)
     prompt_ids, completion_ids = (torch.full(s, pad_token_id, dtype=torch.long) for s in shape)
     prompt_mask, completion_mask = (torch.zeros(s, dtype=torch.long) for s in shape)
     for i, row in enumerate(rows):
@@ -213,12 +237,14 @@ def _collate(
         prompt_mask[i, prompt_width - len(row.prompt_ids) :] = 1
         completion_ids[i, : len(row.completion_ids)] = torch.tensor(row.completion_ids)
         completion_mask[i, : row.tokens] = 1
+    fill = size - len(rows)
+    prompt_mask[len(rows) :, -1:] = 1  # attention needs something to look at
     batch = {
         "prompt_ids": prompt_ids,
         "prompt_mask": prompt_mask,
         "completion_ids": completion_ids,
         "completion_mask": completion_mask,
-        "advantages": torch.tensor([row.advantage * factor for row in rows], dtype=torch.float32),
+        "advantages": torch.tensor([row.advantage * factor for row in rows] + [0.0] * fill, dtype=torch.float32),
         "num_items_in_batch": torch.tensor(float(num_items)),
     }
     return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -103,13 +103,15 @@ class Sampler:
             group.problem.key,
             limit=None if group.cut is None else group.cut.limit,
             expected=None if group.estimate is None else group.estimate.length,
+            group=group.problem.key,
         )
 
     def _meta_requests(self, groups: Sequence[ProblemGroup], step: int) -> list[Request]:
         requests: list[Request] = []
         for group in groups if self._meta_size else ():  # a plain run's limits need not leave room for a meta prompt
             group.meta.prompt_ids = self._meta_ids(group)
-            requests += self._requests.metas(group.meta.prompt_ids, self._meta_size, step, group.problem.key)
+            key = group.problem.key
+            requests += self._requests.metas(group.meta.prompt_ids, self._meta_size, step, key, group=key)
         return requests
 
     def _meta_ids(self, group: ProblemGroup) -> tuple[int, ...]:

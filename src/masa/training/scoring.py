@@ -11,12 +11,17 @@ from torch import Tensor
 from trl.data_utils import is_conversational
 
 from masa.errors import UserError, unknown_key_message
+from masa.processes import Team
 from masa.records import Rollout
 from masa.training.config import MASAConfig
 from masa.training.groups import ProblemGroup, ScoredRollouts
 
 PerFunction = Callable[[list[dict[str, Any]], list[Any], list[Any], list[list[int]]], Tensor]
 """TRL's own way of calling reward functions: rows, prompts, completions, token ids to [rollouts, functions]."""
+
+
+_Answer = tuple[Mapping[str, Any], Any, Rollout, str]
+"""Dataset row, prompt, rollout and text."""
 
 
 class RewardScorer:
@@ -26,6 +31,7 @@ class RewardScorer:
         per_function: TRL's `_calculate_rewards`; NaN where a function returned None or NaN.
         names: of the reward functions.
         weights: theirs, in the same order.
+        team: the processes that answers are dealt out to; each calls the functions on its part, whole groups together.
         needed: whether the method needs to know what is correct.
 
     Raises:
@@ -33,12 +39,20 @@ class RewardScorer:
     """
 
     def __init__(
-        self, config: MASAConfig, per_function: PerFunction, names: Sequence[str], weights: Tensor, *, needed: bool
+        self,
+        config: MASAConfig,
+        per_function: PerFunction,
+        names: Sequence[str],
+        weights: Tensor,
+        *,
+        needed: bool,
+        team: Team,
     ) -> None:
         self._config = config
         self._per_function = per_function
         self._names = list(names)
         self._weights = weights
+        self._team = team
         self._correctness = self._find_correctness(needed)
 
     def __call__(self, groups: Sequence[ProblemGroup]) -> ScoredRollouts:
@@ -48,12 +62,16 @@ class RewardScorer:
             UserError: if a function fails or returns the wrong number of rewards, or graded rewards meet a gate that
                 foretells 0/1 rewards.
         """
-        rollouts = [rollout for group in groups for rollout in group.solution.rollouts]
         values = self._values(
-            [group.row for group in groups for _ in group.solution.rollouts],
-            [prompt for group in groups for prompt in group.solution.prompts],
-            rollouts,
-            [text for group in groups for text in group.solution.texts],
+            [
+                [
+                    (group.row, *answer)
+                    for answer in zip(
+                        group.solution.prompts, group.solution.rollouts, group.solution.texts, strict=True
+                    )
+                ]
+                for group in groups
+            ]
         )
         rewards = (values * self._weights.to(values.device)).nansum(dim=1)
         rewards[torch.isnan(values).all(dim=1)] = torch.nan
@@ -65,16 +83,26 @@ class RewardScorer:
         self, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout], texts: Sequence[str]
     ) -> list[bool | None]:
         """Which rollouts are correct, one dataset row and text each; None where it is unknown."""
-        return self._correct(self._values(rows, [row["prompt"] for row in rows], rollouts, texts))
+        return self._correct(
+            self._values([[(row, row["prompt"], *answer)] for row, *answer in zip(rows, rollouts, texts, strict=True)])
+        )
 
-    def _values(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        prompts: Sequence[Any],
-        rollouts: Sequence[Rollout],
-        texts: Sequence[str],
-    ) -> Tensor:
+    def _values(self, groups: Sequence[Sequence[_Answer]]) -> Tensor:
+        """Rewards by function, [rollouts, functions], of answers that go together."""
+        costs = [float(sum(rollout.length for _, _, rollout, _ in group)) for group in groups]
+        values = self._team.share(groups, costs, self._group_values, what="rewards")
+        return torch.tensor([row for part in values for row in part]).reshape(-1, len(self._names))
+
+    def _group_values(self, groups: Sequence[Sequence[_Answer]]) -> list[list[list[float]]]:
+        """The same of this process's part, [groups, rollouts, functions]."""
+        if not groups:
+            return []
+        values = iter(self._local_values([answer for group in groups for answer in group]).tolist())
+        return [[next(values) for _ in group] for group in groups]
+
+    def _local_values(self, answers: Sequence[_Answer]) -> Tensor:
         """Rewards by function, [rollouts, functions], from TRL's own way of calling them."""
+        rows, prompts, rollouts, texts = zip(*answers, strict=True)
         completions: list[Any] = list(texts)
         if is_conversational({"prompt": prompts[0]}):
             completions = [[{"role": "assistant", "content": text}] for text in texts]

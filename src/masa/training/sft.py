@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from masa.processes import Team
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -40,11 +42,14 @@ class Imitation:
         max_grad_norm: float = 1.0,
         micro_batch_rows: int = 16,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        team: Team | None = None,
     ) -> None:
         """
         Args:
             autocast: a fresh context of the run's precision.
+            team: processes that learn together, each from its part of the examples.
         """
+        self._team = team if team is not None else Team()
         self._model = model
         self._pad_token_id = pad_token_id
         self._max_grad_norm = max_grad_norm
@@ -70,7 +75,11 @@ class Imitation:
         try:
             for _ in range(updates):
                 self._optimizer.zero_grad(set_to_none=True)
-                losses.append(sum(self._backward(part, tokens) for part in self._parts(examples)))
+                # The mean over processes of a gradient times their number is the sum over all parts.
+                mine = self._parts(examples)[self._team.rank :: self._team.size]
+                loss = sum(self._backward(part, tokens / self._team.size) for part in mine)
+                self._team.average_gradients(self._parameters)
+                losses.append(self._team.total(loss) / self._team.size)
                 norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm or math.inf)
                 if torch.isfinite(norm):
                     self._optimizer.step()
@@ -115,7 +124,7 @@ class Imitation:
         ordered = sorted(examples, key=lambda e: len(e.prompt_ids) + len(e.response_ids))
         return [ordered[i : i + self._micro_batch_rows] for i in range(0, len(ordered), self._micro_batch_rows)]
 
-    def _backward(self, part: Sequence[Example], tokens: int) -> float:
+    def _backward(self, part: Sequence[Example], tokens: float) -> float:
         input_ids, attention_mask, labels = self._collate(part)
         with self._autocast():
             logits = self._model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits

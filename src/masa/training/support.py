@@ -49,7 +49,6 @@ def unsupported(
         "repetition_penalty": config.repetition_penalty != 1.0,
         "generation_kwargs": bool(config.generation_kwargs),
         "cache_implementation": config.cache_implementation is not None,
-        "several processes": config.world_size > 1,
         "deepspeed": bool(config.deepspeed),
         "fsdp": bool(config.fsdp),
         f"loss_type {config.loss_type!r}": config.loss_type not in ROW_DROPPING_LOSSES,

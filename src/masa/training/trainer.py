@@ -21,20 +21,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from trl import GRPOTrainer
+from trl.trainer import grpo_trainer
 
 from masa.errors import UserError
+from masa.processes import Team
 from masa.records import Rollout
 from masa.rollout.local import LocalEngine
 from masa.rollout.prompting import PromptBuilder
+from masa.rollout.shared import SharedEngine
 from masa.runs import Ledger, RunFolder
 from masa.seeding import Purpose
-from masa.training import checkpoint, machine, support, trackers
+from masa.training import checkpoint, machine, support, trackers, trl_logs
 from masa.training.advisers import make_advisers
 from masa.training.config import MASAConfig
 from masa.training.experience import Experience, ExperienceMaker
 from masa.training.imitation import ExpertLoop, make_imitation, warm_start
 from masa.training.interruption import Interruption
-from masa.training.measures import Measures, trl_metrics
+from masa.training.measures import Measures
 from masa.training.microbatches import build_micro_batches, denominators
 from masa.training.nonfinite import FiniteUpdates, finite_outputs
 from masa.training.packed_forward import PackedForward
@@ -45,9 +48,6 @@ from masa.training.rollout_log import rollout_rows, show_completions
 from masa.training.sampler import Sampler
 from masa.training.scoring import RewardScorer
 from masa.training.sft import Example, Imitation
-
-_LEARNER_METRICS = {"entropy/live": "entropy", "clip_share": "clip_ratio/region_mean"}
-"""Our names of what TRL notes of each micro-batch; dropped rows take no part."""
 
 StepListener = Callable[[dict[str, Any]], None]
 
@@ -60,7 +60,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
     TRL's own path runs untouched. The other presets refuse such features in one line.
 
     Attributes:
-        run: the run folder, made at the start of training in `args.output_dir` unless set before.
+        run: the run folder, made at the start of training in `args.output_dir` unless set before; the main process's.
         step_listeners: called with each step's metrics.
         unserved: what is asked for that only TRL's own path serves; empty where MASA's serves the run.
 
@@ -107,13 +107,15 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _build_method(self) -> None:
         args: MASAConfig = self.args
-        self.engine = LocalEngine(
+        self.team = Team()
+        engine = LocalEngine(
             self.model,
             self._tokenizer,
             max_batch_size=args.engine_batch_size,
             eos_token_ids=self.eos_token_ids,
             compute_dtype=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,
         )
+        self.engine = engine if self.team.size == 1 else SharedEngine(engine, self.team)
         self.packed = PackedForward.where_possible(
             args, self.model, autocast=self.accelerator.autocast, aux_loss=self.aux_loss_enabled
         )
@@ -131,10 +133,11 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self.reward_funcs: list[Any] = self.reward_limit.limited(self.reward_funcs, self.reward_func_names)
         self.scorer = RewardScorer(
             args,
-            self._calculate_rewards,
+            self._own_rewards,
             self.reward_func_names,
             self.reward_weights,
             needed=support.needs_method(args),
+            team=self.team,
         )
         self.experience = ExperienceMaker(
             args,
@@ -155,7 +158,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self.measures = Measures()
         self.expert = ExpertLoop(args)
         self.updates = FiniteUpdates(args.max_nonfinite_steps)
-        self.interruption = Interruption()
+        self.interruption = Interruption(self.team)
         self._experience: Experience | None = None
         self._step_loss: Tensor | None = None
         self._grad_norm: float | None = None
@@ -204,6 +207,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             device=self.accelerator.device,
             drop_dead=support.can_drop_dead_rows(args, aux_loss=self.aux_loss_enabled),
             share_prompts=self.packed is not None and self.packed.is_on,
+            team=self.team,
         )
 
     def compute_loss(
@@ -217,9 +221,11 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> Any:
+        # Gradients are averaged after the last micro-batch (`Team.average_gradients`), so the wrapper that would do it
+        # on the way, and make processes wait for each other's forward passes, is left out.
         own = partial(
             super()._get_per_token_logps_and_entropies,
-            model,
+            self.accelerator.unwrap_model(model),
             input_ids,
             attention_mask,
             logits_to_keep,
@@ -234,6 +240,9 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.serves_own_experience:
             self._step_loss = loss if self._step_loss is None else self._step_loss + loss
+            if self.accelerator.sync_gradients:
+                self.team.average_gradients(self.model.parameters())
+                self._step_loss = self.team.mean(self._step_loss)
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
@@ -256,6 +265,15 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         )
         self._evaluation_draws = (step, drawn + len(requests))
         return [list(rollout.token_ids) for rollout in self.engine.generate(requests)], None
+
+    def _own_rewards(self, *answers: Any) -> Tensor:
+        """Rewards of this process's answers; TRL would gather those of all, which must then be as many on each."""
+        own, grpo_trainer.gather = grpo_trainer.gather, lambda rewards: rewards
+        try:
+            rewards: Tensor = self._calculate_rewards(*answers)
+            return rewards
+        finally:
+            grpo_trainer.gather = own
 
     # Texts and prompts
 
@@ -284,7 +302,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self._steps_done = checkpoint.step_of(last)
         trackers.guard(self.callback_handler.callbacks)
         if self.run is None:
-            self.run = checkpoint.run_folder(self.args, resume=last is not None)
+            run = self.team.first(lambda: checkpoint.run_folder(self.args, resume=last is not None))
+            self.run = run if self.team.is_main else None
         output = self.args.output_dir
         with self.threads(), self.interruption.watch(), checkpoint.only_tensors(last), finite_outputs(output):
             if self.args.warm_start and last is None:
@@ -313,16 +332,22 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         learned = self.expert.after_step(self, experience)
         seconds["expert"] = time.perf_counter() - ended
         self.measures.account(
-            self.ledger, experience, self._buffered_inputs, learned, seconds, is_skipped=self.updates.is_skipped
+            self.ledger,
+            experience,
+            learned,
+            seconds,
+            trained_tokens=int(self.team.total(sum(int(b["completion_mask"].sum()) for b in self._buffered_inputs))),
+            is_updated=any(len(batch["advantages"]) for batch in self._buffered_inputs),
+            is_skipped=self.updates.is_skipped,
         )
         metrics = self.measures.step_metrics(experience, self.experience, self.ledger)
-        metrics |= learned | self.reward_limit.metrics()
+        metrics |= learned | {name: self.team.total(n) for name, n in self.reward_limit.metrics().items()}
         if experience.step == 1:
             metrics |= self.measures.warm_start
         metrics |= {
             "loss": None if self._step_loss is None else self._step_loss.item(),
             "grad_norm": self._grad_norm,
-            **self._learner_metrics(),
+            **trl_logs.learner_metrics(self._metrics["train"], self._buffered_inputs),
             "learning_rate": self._get_learning_rate(),
             "epoch": self.experience.stream.epoch,
             **{f"time/{name}": value for name, value in seconds.items()},
@@ -336,42 +361,18 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             self.run.write_step(experience.step, metrics, self.ledger.totals(), rows)
         for listener in self.step_listeners:
             listener({"step": experience.step, **metrics})
-        show_completions(experience, self.args.show_completions_every)
+        if self.team.is_main:
+            show_completions(experience, self.args.show_completions_every)
         self._experience = None
         self.updates.stop_if_hopeless(experience.step, self.args.output_dir)
-
-    def _learner_metrics(self) -> dict[str, float]:
-        """What TRL's loss noted of this step: a value for each micro-batch that was not empty, here their mean."""
-        count = sum(len(batch["advantages"]) > 0 for batch in self._buffered_inputs)
-        noted = {ours: self._metrics["train"][theirs][-count:] for ours, theirs in _LEARNER_METRICS.items() if count}
-        return {name: sum(values) / len(values) for name, values in noted.items() if values}
 
     def _fill_trl_logs(self, experience: Experience, metrics: dict[str, Any]) -> None:
         """TRL's own metric names, for its trackers and callbacks, and ours beside them."""
         own = self._metrics["train"]
-        named_by_transformers = {"loss", "grad_norm", "learning_rate", "epoch"}
-        for name, value in metrics.items():
-            if isinstance(value, (int, float)) and name not in named_by_transformers:
-                own[name].append(float(value))
-        for name, value in trl_metrics(experience).items():
-            own[name].append(value)
         self.state.num_input_tokens_seen += sum(len(r.prompt_ids) + len(r.completion_ids) for r in experience.rows)
-        own["num_tokens"] = [self.state.num_input_tokens_seen]
-        for column in ("prompt", "completion", "advantages"):
-            self._logs[column].clear()
-        self._logs["rewards"].clear()
-        for group in experience.groups:
-            self._logs["prompt"].extend(group.solution.prompts)
-            self._logs["completion"].extend(group.solution.texts)
-            self._logs["advantages"].extend(group.solution.advantages)
-        for name, scores in experience.reward_functions.items():
-            self._logs["rewards"][name].extend(scores)
-        # What reward functions logged themselves (TRL's `log_extra` and `log_metric`).
-        self._logs["extra"].clear()
-        for column, values in self._pending_extra_logs.items():
-            self._logs["extra"][column].extend(values)
-        for name, values in self._pending_metrics.items():
-            own[name].append(sum(values) / len(values))
+        trl_logs.note_metrics(own, experience, metrics, self.state.num_input_tokens_seen)
+        trl_logs.fill_completions(self._logs, experience)
+        trl_logs.flush_reward_logs(own, self._logs["extra"], self._pending_extra_logs, self._pending_metrics)
         self._pending_extra_logs.clear()
         self._pending_metrics.clear()
 
@@ -383,7 +384,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             return
         with checkpoint.staged(self, trial) as folder:
             super()._save_checkpoint(model, trial)
-            checkpoint.save_state(folder, self)
+            if self.team.is_main:
+                checkpoint.save_state(folder, self)
 
     def _load_optimizer_and_scheduler(self, checkpoint_folder: Any) -> None:
         super()._load_optimizer_and_scheduler(checkpoint_folder)

@@ -1,0 +1,69 @@
+"""What TRL's trackers, callbacks and completion tables expect of a step, filled in from our experience."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
+from typing import Any
+
+from masa.training.experience import Experience
+from masa.training.measures import trl_metrics
+
+_LEARNER_METRICS = {"entropy/live": "entropy", "clip_share": "clip_ratio/region_mean"}
+"""Our names of what TRL notes of each micro-batch; dropped rows take no part."""
+_NAMED_BY_TRANSFORMERS = {"loss", "grad_norm", "learning_rate", "epoch"}
+
+
+def learner_metrics(noted: Mapping[str, Sequence[float]], batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What TRL's loss noted of this step: a value for each micro-batch that was not empty, here their mean.
+
+    Args:
+        noted: TRL's lists by name; the step's values are the last ones.
+        batches: the step's micro-batches.
+    """
+    count = sum(len(batch["advantages"]) > 0 for batch in batches)
+    of_step = {ours: noted[theirs][-count:] for ours, theirs in _LEARNER_METRICS.items() if count}
+    return {name: sum(values) / len(values) for name, values in of_step.items() if values}
+
+
+def note_metrics(
+    noted: MutableMapping[str, Any], experience: Experience, metrics: Mapping[str, Any], tokens_seen: int
+) -> None:
+    """Adds TRL's own metric names to TRL's lists, and ours beside them."""
+    for name, value in metrics.items():
+        if isinstance(value, (int, float)) and name not in _NAMED_BY_TRANSFORMERS:
+            noted[name].append(float(value))
+    for name, value in trl_metrics(experience).items():
+        noted[name].append(value)
+    noted["num_tokens"] = [tokens_seen]
+
+
+def fill_completions(logs: Mapping[str, Any], experience: Experience) -> None:
+    """Fills the columns of TRL's completion table."""
+    for column in ("prompt", "completion", "advantages", "rewards"):
+        logs[column].clear()
+    for group in experience.groups:
+        logs["prompt"].extend(group.solution.prompts)
+        logs["completion"].extend(group.solution.texts)
+        logs["advantages"].extend(group.solution.advantages)
+    for name, scores in experience.reward_functions.items():
+        logs["rewards"][name].extend(scores)
+
+
+def flush_reward_logs(
+    noted: MutableMapping[str, Any],
+    columns: MutableMapping[str, MutableSequence[Any]],
+    extra: Mapping[str, Sequence[Any]],
+    scalars: Mapping[str, Sequence[float]],
+) -> None:
+    """Moves what reward functions logged themselves (TRL's `log_extra` and `log_metric`) into TRL's own places.
+
+    Args:
+        columns: of the completion table.
+        extra: values by column, one a completion.
+        scalars: values by metric, any number.
+    """
+    columns.clear()
+    for column, values in extra.items():
+        columns[column].extend(values)
+    for name, values in scalars.items():
+        noted[name].append(sum(values) / len(values))

@@ -1,0 +1,86 @@
+"""One process of a small run; torchrun starts as many as a test asks for.
+
+    torchrun --nproc_per_node 2 team_run.py SETTINGS.json
+
+The file holds settings of the trainer and, under `test`, what else to do. Weights are float64 and the optimizer is plain
+SGD: Adam would turn differences of rounding into whole steps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from small_run import SETTINGS, byte_tokenizer, first_as_expert, foretold, parity_of_length, small_model, sums
+
+import masa.training.imitation
+import masa.training.sampler
+from masa.awareness import Gate
+from masa.training.checkpoint import latest
+from masa.training.config import MASAConfig
+from masa.training.trainer import MASATrainer
+
+masa.training.sampler.parse_prediction = foretold
+masa.training.imitation.make_expert = first_as_expert
+
+
+def raising_on_the_second_process(completions: list[Any], **_: Any) -> list[float]:
+    """A reward function that fails where this process is the second one."""
+    if os.environ.get("RANK") == "1":
+        raise ZeroDivisionError("no such luck")
+    return parity_of_length(completions)
+
+
+REWARDS = {f.__name__: f for f in (parity_of_length, raising_on_the_second_process)}
+
+
+def main() -> None:
+    """Trains, then writes weights and logs of the main process, and what each process was given to learn from."""
+    settings: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
+    test = settings.pop("test", {})
+    if (kept := test.get("live_groups")) is not None:
+        _let_pass(kept)
+    tokenizer = byte_tokenizer()
+    model = small_model(tokenizer, dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    trainer = MASATrainer(
+        model,
+        REWARDS[test.get("reward", "parity_of_length")],
+        args=MASAConfig(**SETTINGS | settings),
+        train_dataset=sums(16),
+        processing_class=tokenizer,
+        optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)),
+    )
+    rows: list[list[int]] = []
+    build = trainer._micro_batches
+
+    def noted(experience: Any) -> Any:
+        batches = build(experience)
+        rows.append([int(batch["completion_mask"].any(dim=1).sum()) for batch in batches])
+        return batches
+
+    trainer._micro_batches = noted  # type: ignore[method-assign]
+    output = Path(settings["output_dir"])
+    trainer.train(resume_from_checkpoint=test.get("resume") and str(latest(output)))
+    (output / f"rows-{trainer.team.rank}.json").write_text(json.dumps(rows))
+    if trainer.team.is_main:
+        torch.save(model.state_dict(), output / "weights.pt")
+
+
+def _let_pass(count: int) -> None:
+    """Have the gate roll out the first `count` problems of every step and no other."""
+    decide = Gate.decide
+
+    def decided(self: Gate, step: int, keys: Any, estimates: Any, **kwargs: Any) -> Any:
+        kwargs["skips"] = [place >= count for place in range(len(keys))]
+        return decide(self, step, keys, estimates, **kwargs)
+
+    Gate.decide = decided  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main()
