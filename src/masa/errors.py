@@ -6,6 +6,9 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+OF_ONE = "met by one process of several"
+"""Note on an error that the processes of a team did not all meet: the one that did must show it."""
+
 
 class UserError(ValueError):
     """A mistake of the user's: one line that says what is wrong, where, and what to do about it.

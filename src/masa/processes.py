@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from masa.errors import OF_ONE
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -34,7 +36,7 @@ class Team:
     """
 
     def __init__(self) -> None:
-        self.size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        self.size: int = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         self.rank = dist.get_rank() if self.size > 1 else 0
         # Python objects go over the CPU: on GPUs the default group would copy them there and back.
         self._objects = dist.new_group(backend="gloo") if self.size > 1 else None
@@ -102,11 +104,14 @@ class Team:
         if self.size > 1 and any(self.gather(failed is not None)) and failed is None:
             raise EndedElsewhere
         if failed is not None:
+            if self.size > 1:
+                failed.add_note(OF_ONE)
             raise failed
 
-    def any(self, flag: bool) -> bool:
-        """Whether it holds on some process."""
-        return any(self.gather(flag))
+    def leave(self) -> None:
+        """End the group; nothing of the team may be used afterwards."""
+        if self.size > 1:
+            dist.destroy_process_group()
 
     def total(self, value: float) -> float:
         """The sum over all processes."""

@@ -2,7 +2,7 @@
 
     torchrun --nproc_per_node 2 team_run.py SETTINGS.json
 
-The file holds settings of the trainer and, under `test`, what else to do. Weights are float64 and the optimizer is plain
+The file holds settings of the trainer and, under `test`, what else to do. Weights are float64, the optimizer is plain
 SGD: Adam would turn differences of rounding into whole steps.
 """
 

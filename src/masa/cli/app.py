@@ -14,7 +14,7 @@ from rich.console import Console
 from masa.cli.arguments import Bf16, Data, DataDir, Json, Limit, Prompt, System, Threads
 from masa.cli.data import app as data_app
 from masa.cli.solve_command import solve
-from masa.errors import Interrupted, UserError
+from masa.errors import OF_ONE, Interrupted, UserError
 from masa.runs import disk
 
 app = typer.Typer(
@@ -330,14 +330,17 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        console.print("error:", style="bold red", end=" ")
-        console.print(" ".join(str(error).split()), markup=False)
+        # What all processes of a machine meet, one of them shows.
+        if os.environ.get("LOCAL_RANK", "0") == "0" or OF_ONE in getattr(error, "__notes__", ()):
+            console.print("error:", style="bold red", end=" ")
+            console.print(" ".join(str(error).split()), markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped")
         sys.exit(130)
     except Interrupted as stop:
-        console.print(str(stop), markup=False)
+        if os.environ.get("RANK", "0") == "0":
+            console.print(str(stop), markup=False)
         raise
     except Exception as error:
         if debug:

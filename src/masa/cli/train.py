@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from masa.cli.progress import Progress, show_summary
 from masa.errors import UserError
 from masa.evaluation.heldout import HeldOut
 from masa.grading.reward import correctness_reward
+from masa.processes import Team
 from masa.records import Problem
 from masa.report import write_report
 from masa.runs import Ledger, RunFolder
@@ -50,8 +50,9 @@ def run(job: Job, *, resume: bool = False) -> Path:
 
 
 def _run(job: Job, *, resume: bool) -> Path:
-    console = Console(stderr=True, markup=False)  # brackets in paths and texts are theirs
-    _check_launcher()
+    team = Team()
+    # Brackets in paths and texts are theirs.
+    console = Console(stderr=True, markup=False, quiet=not team.is_main)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
@@ -60,18 +61,7 @@ def _run(job: Job, *, resume: bool) -> Path:
     reward = _load_reward(job.reward) if job.reward else correctness_reward
     heldout_problems, transfer = _load(job.heldout.data, console), _load(job.heldout.transfer, console)
     problems = _without(_load(job.data, console), [*heldout_problems, *transfer], console)
-    folder = RunFolder.create(
-        args.output_dir,
-        job.context() | args.resolved(),
-        seeds={"seed": args.seed},
-        resume=resume,
-        may_differ=checkpoint.MAY_DIFFER,
-    )
-    last = checkpoint.latest(folder.path) if resume else None
-    if resume and last is None and folder.last_step():
-        raise UserError(
-            f"{folder.path} holds {folder.last_step()} steps but no checkpoint to resume from: name another output"
-        )
+    folder, last = team.first(lambda: _folder(job, resume=resume))
     if last is not None and _is_spent(job, checkpoint.ledger_of(last)):
         args.max_steps = checkpoint.step_of(last)  # it ended by its budget: what is left is what follows training
     model, tokenizer = load_model(model_path, is_trained=True)
@@ -95,7 +85,7 @@ def _run(job: Job, *, resume: bool) -> Path:
         )
     if left_out := len(problems) - len(trainer.problem_keys):
         console.print(f"{left_out} training problems exceed max_prompt_length {args.max_prompt_length}: left out")
-    trainer.run = folder
+    trainer.run = folder if team.is_main else None
     trainer.remove_callback(PrinterCallback)
     progress = Progress(console, total=trainer.args.max_steps, output=folder.path)
     trainer.step_listeners.append(progress.update)
@@ -104,22 +94,34 @@ def _run(job: Job, *, resume: bool) -> Path:
     if job.heldout.every:
         trainer.add_callback(_EvaluateEvery(job.heldout.every, evaluate))
     if last is None:
-        folder.rewind(0)
+        if team.is_main:
+            folder.rewind(0)
         evaluate(0)
     with progress:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     evaluate(trainer.state.global_step)
     trainer.save_model(str(folder.path / "model"))
-    report = write_report(folder.path)
+    report = team.first(lambda: write_report(folder.path))
     show_summary(console, folder, report)
+    team.leave()
     return report
 
 
-def _check_launcher() -> None:
-    """`accelerate launch --cpu --num_processes N` silently starts one process; say so instead of training alone."""
-    wanted = os.environ.get("ACCELERATE_NUM_PROCESSES") or os.environ.get("WORLD_SIZE") or "1"
-    if int(wanted) > 1:
-        raise UserError(f"{wanted} processes were asked for: masa train runs in one process for now; start it directly")
+def _folder(job: Job, *, resume: bool) -> tuple[RunFolder, Path | None]:
+    """The run's folder, and the checkpoint to go on from."""
+    folder = RunFolder.create(
+        job.args.output_dir,
+        job.context() | job.args.resolved(),
+        seeds={"seed": job.args.seed},
+        resume=resume,
+        may_differ=checkpoint.MAY_DIFFER,
+    )
+    last = checkpoint.latest(folder.path) if resume else None
+    if resume and last is None and folder.last_step():
+        raise UserError(
+            f"{folder.path} holds {folder.last_step()} steps but no checkpoint to resume from: name another output"
+        )
+    return folder, last
 
 
 def _load(sources: Sequence[DataSource], console: Console) -> list[Problem]:
@@ -204,9 +206,9 @@ def _evaluator(
         row["seconds"] = sum(value for name, value in trainer.ledger.seconds.items() if name != "evaluation")
         trainer.ledger.add(evaluation_tokens=row["evaluation_tokens"])
         trainer.ledger.add_seconds(evaluation=time.perf_counter() - started)
-        assert trainer.run is not None
-        trainer.run.append_evaluation(row)
-        trainer.run.write_ledger(trainer.ledger.totals())
+        if trainer.run is not None:
+            trainer.run.append_evaluation(row)
+            trainer.run.write_ledger(trainer.ledger.totals())
         progress.evaluated(row)
 
     return evaluate
@@ -250,7 +252,8 @@ class _Budget(TrainerCallback):  # type: ignore[misc]
         self._job = job
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        if _is_spent(self._job, self._trainer.ledger):
+        # Clocks differ: the main process's decides.
+        if self._trainer.team.first(lambda: _is_spent(self._job, self._trainer.ledger)):
             control.should_training_stop = True
             control.should_save = True
 

@@ -37,6 +37,7 @@ from masa.training.config import MASAConfig
 from masa.training.experience import Experience, ExperienceMaker
 from masa.training.imitation import ExpertLoop, make_imitation, warm_start
 from masa.training.interruption import Interruption
+from masa.training.launcher import refuse_lost_processes
 from masa.training.measures import Measures
 from masa.training.microbatches import build_micro_batches, denominators
 from masa.training.nonfinite import FiniteUpdates, finite_outputs
@@ -108,6 +109,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
     def _build_method(self) -> None:
         args: MASAConfig = self.args
         self.team = Team()
+        refuse_lost_processes(self.team.size)
         engine = LocalEngine(
             self.model,
             self._tokenizer,
@@ -301,7 +303,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         last = checkpoint.to_resume(resume_from_checkpoint, self.args.output_dir)
         self._steps_done = checkpoint.step_of(last)
         trackers.guard(self.callback_handler.callbacks)
-        if self.run is None:
+        if self.team.first(lambda: self.run is None):
             run = self.team.first(lambda: checkpoint.run_folder(self.args, resume=last is not None))
             self.run = run if self.team.is_main else None
         output = self.args.output_dir
