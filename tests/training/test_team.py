@@ -15,6 +15,9 @@ import torch
 from masa.runs import RunFolder
 
 SCRIPT = Path(__file__).with_name("team_run.py")
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone"]
+LIMIT = 300.0
+"""Seconds."""
 STEPS = 5
 EFFICIENT = {"preset": "masa-efficient", "parallel_steps": 2, "expert_buffer_size": 6, "expert_threshold": 0.0}
 SAVING = {"save_strategy": "steps", "save_steps": 1}
@@ -25,10 +28,14 @@ def train(processes: int, output: Path, **settings: Any) -> subprocess.Completed
     output.mkdir(parents=True, exist_ok=True)
     file = output.parent / f"{output.name}.json"
     file.write_text(json.dumps({"output_dir": str(output), "max_steps": STEPS} | settings))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPT), str(file)]
+    launcher = [*TORCHRUN, "--nproc_per_node", str(processes)]
+    return run([*(launcher if processes > 1 else []), str(SCRIPT), str(file)])
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Python with these arguments; processes that wait for each other for ever fail by the time limit."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, timeout=LIMIT)
 
 
 def weights(output: Path) -> dict[str, torch.Tensor]:
@@ -103,7 +110,7 @@ def test_a_gate_may_leave_a_process_without_rows(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "alone", tmp_path / "pair")
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize(("before", "after"), [pytest.param(1, 2, marks=pytest.mark.slow), (2, 1)])
 def test_another_number_of_processes_goes_on(tmp_path: Path, alone: Path, before: int, after: int) -> None:
     run = tmp_path / "run"
     first = train(before, run, **EFFICIENT, **SAVING, max_steps=3)
@@ -118,3 +125,8 @@ def test_an_error_of_one_process_ends_all_with_its_line(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "raised ZeroDivisionError: no such luck" in done.stderr
     assert "EndedElsewhere" not in done.stderr
+
+
+def test_a_sharded_model_is_rolled_out_and_fine_tuned_as_the_whole_one() -> None:
+    done = run([*TORCHRUN, "--nproc_per_node", "2", str(SCRIPT.with_name("sharded_run.py"))])
+    assert done.returncode == 0, done.stderr

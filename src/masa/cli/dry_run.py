@@ -170,7 +170,7 @@ def _model(plan: Plan) -> Iterable[str | Table]:
             *([] if expect.gpu_gib is None else ["yes" if memory.fits(expect.gpu_gib) else "no"]),
         )
     yield made
-    yield "* as masa train does it today, on one GPU. Update and rollouts take turns: the peak is the larger of both."
+    yield "* as masa train does it on one GPU. Update and rollouts take turns: the peak is the larger of both."
     if expect.gpu_gib is not None:
         yield f"Fits: leaves a tenth of {expect.gpu_gib:g} GiB for what is not counted."
 

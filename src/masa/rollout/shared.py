@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -31,11 +32,15 @@ class SharedEngine:
 
     Args:
         engine: this process's own.
+        whole: a fresh context in which the policy's weights are all here, entered by all processes together.
     """
 
-    def __init__(self, engine: OwnEngine, team: Team) -> None:
+    def __init__(
+        self, engine: OwnEngine, team: Team, whole: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self.engine = engine
         self.team = team
+        self._whole = whole
 
     @property
     def positions(self) -> int | None:
@@ -53,7 +58,8 @@ class SharedEngine:
             return [[next(rollouts) for _ in group] for group in mine]
 
         costs = [foretold_tokens([requests[i] for i in group]) for group in groups.values()]
-        found = self.team.share(list(groups.values()), costs, work, what="rollouts")
+        with self._whole():
+            found = self.team.share(list(groups.values()), costs, work, what="rollouts")
         by_place = {
             i: r for group, part in zip(groups.values(), found, strict=True) for i, r in zip(group, part, strict=True)
         }
@@ -64,7 +70,8 @@ class SharedEngine:
         if not prompts:
             return self.engine.prompt_states(prompts)
         costs = [float(len(prompt)) for prompt in prompts]
-        return np.stack(self.team.share(prompts, costs, self._states, what="hidden states"))
+        with self._whole():
+            return np.stack(self.team.share(prompts, costs, self._states, what="hidden states"))
 
     def _states(self, prompts: list[tuple[int, ...]]) -> list[NDArray[np.float32]]:
         return list(self.engine.prompt_states(prompts))

@@ -76,10 +76,13 @@ def _parts(trainer: MASATrainer) -> dict[str, Any]:
 
 
 def save_state(folder: Path, trainer: MASATrainer) -> None:
-    """Write our state into a checkpoint folder."""
+    """Write our state into a checkpoint folder; all processes gather it, the main one writes."""
     state = {name: part.state_dict() for name, part in _parts(trainer).items()}
-    if trainer.expert.has_imitated:
-        torch.save(trainer.expert.imitation(trainer).state_dict(), folder / EXPERT_OPTIMIZER_FILE)
+    moments = trainer.expert.imitation(trainer).state_dict() if trainer.expert.has_imitated else None
+    if not trainer.team.is_main:
+        return
+    if moments is not None:
+        torch.save(moments, folder / EXPERT_OPTIMIZER_FILE)
     written = {"step": trainer.state.global_step, "settings": _settings(trainer), **state}
     atomic_write_text(folder / STATE_FILE, json.dumps(written))
 

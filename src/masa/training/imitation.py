@@ -107,6 +107,7 @@ def make_imitation(trainer: MASATrainer, learning_rate: float | None) -> Imitati
         micro_batch_rows=args.micro_batch_rows,
         autocast=trainer.accelerator.autocast,
         team=trainer.team,
+        is_sharded=trainer.is_sharded,
     )
 
 

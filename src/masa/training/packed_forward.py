@@ -49,10 +49,14 @@ class PackedForward:
         *,
         autocast: Callable[[], AbstractContextManager[Any]],
         aux_loss: bool,
+        is_sharded: bool = False,
     ) -> PackedForward | None:
-        """None if packing is not asked for, or settings tell that loss or gradient would change."""
+        """None if packing is not asked for, or settings tell that loss or gradient would change.
+
+        Sharded weights are gathered where the whole model is called, which packing does not do.
+        """
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
-        if not _can_pack(args, model) or aux_loss:
+        if not _can_pack(args, model) or aux_loss or is_sharded:
             return None
         return cls(model, temperature=args.temperature, autocast=autocast)
 

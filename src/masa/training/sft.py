@@ -14,8 +14,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.tensor import DTensor
 
 from masa.processes import Team
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +51,16 @@ class Imitation:
         micro_batch_rows: int = 16,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         team: Team | None = None,
+        is_sharded: bool = False,
     ) -> None:
         """
         Args:
             autocast: a fresh context of the run's precision.
             team: processes that learn together, each from its part of the examples.
+            is_sharded: whether the model's weights are spread over them (FSDP2), which then averages gradients and
+                wants as many passes of each process.
         """
+        self._is_sharded = is_sharded
         self._team = team if team is not None else Team()
         self._model = model
         self._pad_token_id = pad_token_id
@@ -76,12 +88,12 @@ class Imitation:
             for _ in range(updates):
                 self._optimizer.zero_grad(set_to_none=True)
                 # The mean over processes of a gradient times their number is the sum over all parts.
-                mine = self._parts(examples)[self._team.rank :: self._team.size]
-                loss = sum(self._backward(part, tokens / self._team.size) for part in mine)
-                self._team.average_gradients(self._parameters)
+                loss = sum(self._backward(part, tokens / self._team.size) for part in self._own_parts(examples))
+                if not self._is_sharded:
+                    self._team.average_gradients(self._parameters)
                 losses.append(self._team.total(loss) / self._team.size)
                 norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm or math.inf)
-                if torch.isfinite(norm):
+                if math.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
                     self._optimizer.step()
                 else:
                     skipped += 1
@@ -115,10 +127,25 @@ class Imitation:
         }
 
     def state_dict(self) -> dict[str, Any]:
+        """The optimizer's state; of sharded weights it is gathered, by all processes together."""
+        if self._is_sharded:
+            return get_optimizer_state_dict(self._model, self._optimizer, options=_WHOLE)
         return self._optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._optimizer.load_state_dict(state)
+        """Take up what `state_dict` gave, under the same sharding or none."""
+        if self._is_sharded:
+            set_optimizer_state_dict(self._model, self._optimizer, state, options=_WHOLE)
+        else:
+            self._optimizer.load_state_dict(state)
+
+    def _own_parts(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """This process's micro-batches, filled up with empty ones where all must make as many passes."""
+        parts = self._parts(examples)
+        size = self._team.size
+        if self._is_sharded:
+            parts += [[]] * (-len(parts) % size)
+        return parts[self._team.rank :: size]
 
     def _parts(self, examples: Sequence[Example]) -> list[list[Example]]:
         ordered = sorted(examples, key=lambda e: len(e.prompt_ids) + len(e.response_ids))
@@ -136,10 +163,12 @@ class Imitation:
 
     def _collate(self, part: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
         """Right-padded [rows, width] ids, mask and labels (-100 where there is no loss)."""
-        width = max(len(e.prompt_ids) + len(e.response_ids) for e in part)
-        input_ids = torch.full((len(part), width), self._pad_token_id)
-        attention_mask = torch.zeros((len(part), width), dtype=torch.long)
-        labels = torch.full((len(part), width), -100)
+        width = max((len(e.prompt_ids) + len(e.response_ids) for e in part), default=2)
+        rows = max(len(part), 1)
+        input_ids = torch.full((rows, width), self._pad_token_id)
+        attention_mask = torch.zeros((rows, width), dtype=torch.long)
+        attention_mask[len(part) :] = 1  # a row that stands for none attends, and has no label
+        labels = torch.full((rows, width), -100)
         for i, example in enumerate(part):
             ids = torch.tensor(example.prompt_ids + example.response_ids)
             input_ids[i, : len(ids)] = ids

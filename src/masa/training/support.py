@@ -49,8 +49,6 @@ def unsupported(
         "repetition_penalty": config.repetition_penalty != 1.0,
         "generation_kwargs": bool(config.generation_kwargs),
         "cache_implementation": config.cache_implementation is not None,
-        "deepspeed": bool(config.deepspeed),
-        "fsdp": bool(config.fsdp),
         f"loss_type {config.loss_type!r}": config.loss_type not in ROW_DROPPING_LOSSES,
     }
     return [name for name, is_used in found.items() if is_used]

@@ -31,7 +31,7 @@ from masa.rollout.prompting import PromptBuilder
 from masa.rollout.shared import SharedEngine
 from masa.runs import Ledger, RunFolder
 from masa.seeding import Purpose
-from masa.training import checkpoint, machine, support, trackers, trl_logs
+from masa.training import checkpoint, machine, sharding, support, trackers, trl_logs
 from masa.training.advisers import make_advisers
 from masa.training.config import MASAConfig
 from masa.training.experience import Experience, ExperienceMaker
@@ -94,6 +94,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         super().__init__(
             model, reward_funcs, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs
         )
+        reasons += sharding.unserved(self._dist, args, self.model)
         if support.has_learned_positions(self.model):
             reasons.append("a model with learned positions (its log-probabilities are wrong under TRL's left padding)")
         if self._is_vlm:
@@ -117,9 +118,16 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             eos_token_ids=self.eos_token_ids,
             compute_dtype=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,
         )
-        self.engine = engine if self.team.size == 1 else SharedEngine(engine, self.team)
+        self.is_sharded = sharding.is_sharded(self._dist)
+        self.engine: LocalEngine | SharedEngine = engine
+        if self.team.size > 1 or self.is_sharded:
+            self.engine = SharedEngine(engine, self.team, partial(sharding.whole_weights, self))
         self.packed = PackedForward.where_possible(
-            args, self.model, autocast=self.accelerator.autocast, aux_loss=self.aux_loss_enabled
+            args,
+            self.model,
+            autocast=self.accelerator.autocast,
+            aux_loss=self.aux_loss_enabled,
+            is_sharded=self.is_sharded,
         )
         self.prompts = PromptBuilder(
             lambda prompts: self._tokenize_prompts(prompts)[0],
@@ -227,7 +235,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         # on the way, and make processes wait for each other's forward passes, is left out.
         own = partial(
             super()._get_per_token_logps_and_entropies,
-            self.accelerator.unwrap_model(model),
+            model if self.is_sharded else self.accelerator.unwrap_model(model),
             input_ids,
             attention_mask,
             logits_to_keep,
@@ -243,7 +251,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         if self.serves_own_experience:
             self._step_loss = loss if self._step_loss is None else self._step_loss + loss
             if self.accelerator.sync_gradients:
-                self.team.average_gradients(self.model.parameters())
+                if not self.is_sharded:
+                    self.team.average_gradients(self.model.parameters())
                 self._step_loss = self.team.mean(self._step_loss)
         return loss
 
@@ -251,7 +260,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if self.serves_own_experience:
             self._grad_norm = float(grad_norm)
-            if self.accelerator.scaler is None:  # float16's scaler skips by itself and lowers its scale
+            # float16's scaler skips by itself and lowers its scale; DeepSpeed keeps gradients to itself.
+            if self.accelerator.scaler is None and not self._dist.zero_stage:
                 self.updates.check(model, self._step_loss, self._grad_norm)
         return grad_norm
 
@@ -386,8 +396,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             return
         with checkpoint.staged(self, trial) as folder:
             super()._save_checkpoint(model, trial)
-            if self.team.is_main:
-                checkpoint.save_state(folder, self)
+            checkpoint.save_state(folder, self)
 
     def _load_optimizer_and_scheduler(self, checkpoint_folder: Any) -> None:
         super()._load_optimizer_and_scheduler(checkpoint_folder)

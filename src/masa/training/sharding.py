@@ -1,0 +1,70 @@
+"""Weights that are spread over processes (FSDP2, DeepSpeed): gathered for rollouts, sharded for the update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+from trl.models.utils import unwrap_model_for_generation
+
+from masa.rollout.llama import is_llama_shaped
+
+if TYPE_CHECKING:
+    from masa.training.config import MASAConfig
+    from masa.training.trainer import MASATrainer
+
+
+def is_sharded(backend: Any) -> bool:
+    """Whether weights, gradients or optimizer state are spread; `backend` is TRL's `DistributedBackend`."""
+    return bool(backend.zero_stage or backend.is_fsdp)
+
+
+def unserved(backend: Any, config: MASAConfig, model: nn.Module) -> list[str]:
+    """What cannot be done with sharded weights, each with the remedy."""
+    found = {
+        "FSDP 1 (use fsdp_version: 2)": backend.is_fsdp and backend.fsdp_version != 2,
+        "FSDP with a model other than Llama, Mistral, Qwen2 or Qwen3 (use data parallelism)": (
+            backend.is_fsdp and not is_llama_shaped(model)
+        ),
+        "expert_sft under DeepSpeed (use FSDP2, or leave expert_sft off)": (
+            bool(backend.zero_stage) and bool(config.expert_sft)
+        ),
+        "warm_start under DeepSpeed (use FSDP2, or fine-tune before)": (
+            bool(backend.zero_stage) and bool(config.warm_start)
+        ),
+    }
+    return [name for name, is_met in found.items() if is_met]
+
+
+@contextmanager
+def whole_weights(trainer: MASATrainer) -> Iterator[None]:
+    """All weights on every process for as long as the context lasts; entered by all processes together."""
+    modules = [module for module in trainer.model.modules() if isinstance(module, FSDPModule)]
+    if modules:
+        with unsharded(modules):
+            yield
+    elif trainer.model_wrapped is trainer.model:  # before training nothing is sharded yet
+        yield
+    else:
+        with unwrap_model_for_generation(
+            trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=trainer.args.ds3_gather_for_generation
+        ):
+            yield
+
+
+@contextmanager
+def unsharded(modules: list[FSDPModule]) -> Iterator[None]:
+    """The modules' parameters as plain tensors.
+
+    The engine reads weights and calls no module that FSDP wraps, so nothing gathers or frees them in between.
+    """
+    try:
+        for module in modules:
+            module.unshard()
+        yield
+    finally:
+        for module in modules:
+            module.reshard()

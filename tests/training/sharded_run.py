@@ -1,0 +1,76 @@
+"""One process of two over a sharded model: rollouts and expert updates beside those of the whole model.
+
+    torchrun --nproc_per_node 2 sharded_run.py
+
+Raises where they differ. Accelerate does not shard on a CPU, so the model is sharded by hand.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from small_run import byte_tokenizer, small_model
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from masa.processes import Team
+from masa.records import Request
+from masa.rollout.local import LocalEngine
+from masa.rollout.shared import SharedEngine
+from masa.training.sft import Example, Imitation
+from masa.training.sharding import unsharded
+
+EXAMPLES = [Example(tuple(range(3, 7 + n)), tuple(range(40, 44 + 2 * n))) for n in range(3)]
+"""Three micro-batches of one row: the second process has one to do and one that stands for none."""
+
+
+def main() -> None:
+    """Compares; every process must come to its end."""
+    dist.init_process_group("gloo")
+    team = Team()
+    tokenizer = byte_tokenizer()
+    whole, sharded = small_model(tokenizer), small_model(tokenizer)
+    mesh = init_device_mesh("cpu", (team.size,))
+    for layer in sharded.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(sharded, mesh=mesh)
+    modules = [module for module in sharded.modules() if isinstance(module, FSDPModule)]
+    engine = SharedEngine(LocalEngine(sharded, tokenizer), team, partial(unsharded, modules))
+
+    compare_rollouts(LocalEngine(whole, tokenizer), engine)
+    assert all(isinstance(parameter, DTensor) for parameter in sharded.parameters())
+    alone = Team.__new__(Team)
+    alone.size, alone.rank = 1, 0
+    settings: dict[str, Any] = {"learning_rate": 1e-2, "pad_token_id": tokenizer.pad_token_id, "micro_batch_rows": 1}
+    one = Imitation(whole, team=alone, **settings)
+    two = Imitation(sharded, team=team, is_sharded=True, **settings)
+    compare_updates(one, two, whole, sharded)
+    two.load_state_dict(team.gather(two.state_dict())[0])  # the main process's, as a checkpoint's file has it
+    compare_updates(one, two, whole, sharded)
+    compare_rollouts(LocalEngine(whole, tokenizer), engine)
+    dist.destroy_process_group()
+
+
+def compare_rollouts(whole: LocalEngine, shared: SharedEngine) -> None:
+    """The same tokens from both, a group on one process."""
+    requests = [Request((10 + g, 20, 30), 12, seed=100 * g + i, group=g) for g in range(3) for i in range(4)]
+    assert whole.generate(requests) == shared.generate(requests)
+    prompts = [request.prompt_ids for request in requests]
+    assert torch.allclose(*(torch.from_numpy(e.prompt_states(prompts)) for e in (whole, shared)), atol=1e-5)
+
+
+def compare_updates(one: Imitation, two: Imitation, whole: Any, sharded: Any) -> None:
+    """The same losses and weights from both."""
+    ours, theirs = one.update(EXAMPLES, 2), two.update(EXAMPLES, 2)
+    for name in ours:
+        assert abs(ours[name] - theirs[name]) < 1e-5, (name, ours, theirs)
+    for a, b in zip(whole.parameters(), sharded.parameters(), strict=True):
+        assert torch.allclose(a, b.full_tensor(), atol=1e-6)
+
+
+if __name__ == "__main__":
+    main()
