@@ -23,13 +23,24 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
 
-def start(run: Path, *, steps: int, resume: bool = False) -> subprocess.Popen[str]:
+def start(run: Path, *, steps: int, resume: bool = False, processes: int = 1) -> subprocess.Popen[str]:
     values: dict[str, Any] = {"max_steps": steps, "parallel_steps": steps // 2, "problems_per_step": 2}
     values |= {"num_generations": 2, "max_completion_length": 48, "save_strategy": "steps", "save_steps": 1}
     values |= {"save_total_limit": 2, "heldout.data.size": 4, "heldout.solutions": 2, "heldout.every": 5}
     options = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     return subprocess.Popen(
-        [sys.executable, "-m", "masa.cli", "train", str(ROOT / "configs/tiny.yaml"), "--output", str(run), *options]
+        [
+            sys.executable,
+            *(launcher if processes > 1 else []),
+            "-m",
+            "masa.cli",
+            "train",
+            str(ROOT / "configs/tiny.yaml"),
+            "--output",
+            str(run),
+            *options,
+        ]
         + (["--resume"] if resume else []),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -103,6 +114,23 @@ def test_sigterm_saves_and_the_rest_is_as_if_it_had_not_been(tmp_path: Path) -> 
     assert "Traceback" not in words
     finish(run, steps=8, resume=True)
     assert_same(run, whole, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_several_processes_leave_together(tmp_path: Path, number: signal.Signals) -> None:
+    run = tmp_path / "run"
+    process = start(run, steps=8, processes=2)
+    wait_for_step(process, run, 2)
+    process.send_signal(number)
+    words = process.communicate(timeout=120)[1]
+    step = RunFolder.open(run).last_step()
+    assert step is not None
+    assert 2 <= step < 8
+    assert words.count(f"checkpoint-{step} is saved in {run}, --resume goes on from it") == 1
+    assert latest(run) == run / f"checkpoint-{step}"
+    finish(run, steps=8, resume=True)  # in one process
+    assert [row["step"] for row in RunFolder.open(run).read_metrics()] == list(range(1, 9))
 
 
 @pytest.mark.slow
