@@ -52,6 +52,7 @@ def main() -> None:
         REWARDS[test.get("reward", "parity_of_length")],
         args=MASAConfig(**SETTINGS | settings),
         train_dataset=sums(16),
+        eval_dataset=sums(4),
         processing_class=tokenizer,
         optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)),
     )
@@ -66,6 +67,8 @@ def main() -> None:
     trainer._micro_batches = noted  # type: ignore[method-assign]
     output = Path(settings["output_dir"])
     trainer.train(resume_from_checkpoint=test.get("resume") and str(latest(output)))
+    if test.get("evaluate"):
+        (output / "evaluation.json").write_text(json.dumps(trainer.evaluate()))
     (output / f"rows-{trainer.team.rank}.json").write_text(json.dumps(rows))
     if trainer.team.is_main:
         torch.save(model.state_dict(), output / "weights.pt")

@@ -102,12 +102,16 @@ def test_metrics_are_written_once(pair: Path) -> None:
 
 def test_a_gate_may_leave_a_process_without_rows(tmp_path: Path) -> None:
     settings = {"preset": "masa-efficient", "parallel_steps": 0, "audit_rate": 0.0, "test": {"live_groups": 1}}
+    settings |= {"per_device_eval_batch_size": 4}
     for processes, name in ((1, "alone"), (2, "pair")):
+        settings["test"]["evaluate"] = processes == 2
         done = train(processes, tmp_path / name, **settings)
         assert done.returncode == 0, done.stderr
     rows = [json.loads((tmp_path / "pair" / f"rows-{rank}.json").read_text()) for rank in (0, 1)]
     assert any(sum(a) and not sum(b) for a, b in zip(*rows, strict=True))
     assert_same_run(tmp_path / "alone", tmp_path / "pair")
+    evaluation = json.loads((tmp_path / "pair" / "evaluation.json").read_text())
+    assert 0 < evaluation["eval_reward"] < 1
 
 
 @pytest.mark.parametrize(("before", "after"), [pytest.param(1, 2, marks=pytest.mark.slow), (2, 1)])

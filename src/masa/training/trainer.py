@@ -174,7 +174,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self._grad_norm: float | None = None
         self._update_started = 0.0
         self._step_started = (0.0, 0.0)
-        self._evaluation_draws = (0, 0)
+        self._evaluation_draws = (-1, 0)
         self._steps_done = 0
         self.add_callback(_StepEnd(self))
         self.add_callback(self.interruption)
@@ -231,11 +231,13 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> Any:
-        # Gradients are averaged after the last micro-batch (`Team.average_gradients`), so the wrapper that would do it
-        # on the way, and make processes wait for each other's forward passes, is left out.
+        if self.serves_own_experience and not self.is_sharded:
+            # Gradients are averaged after the last micro-batch (`Team.average_gradients`), so the wrapper that would do
+            # it on the way, and make processes wait for each other's forward passes, is left out.
+            model = self.accelerator.unwrap_model(model)
         own = partial(
             super()._get_per_token_logps_and_entropies,
-            model if self.is_sharded else self.accelerator.unwrap_model(model),
+            model,
             input_ids,
             attention_mask,
             logits_to_keep,
@@ -271,12 +273,13 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         step, drawn = self._evaluation_draws
         if step != self.state.global_step:
-            step, drawn = self.state.global_step, 0
+            step, drawn = self.state.global_step, self.team.rank << 32  # each process is given its own prompts
         requests = self.args.request_maker().solutions(
             [tuple(ids) for ids in prompt_ids], step, drawn, purpose=Purpose.EVALUATION
         )
         self._evaluation_draws = (step, drawn + len(requests))
-        return [list(rollout.token_ids) for rollout in self.engine.generate(requests)], None
+        generate = self.engine.generate_own if isinstance(self.engine, SharedEngine) else self.engine.generate
+        return [list(rollout.token_ids) for rollout in generate(requests)], None
 
     def _own_rewards(self, *answers: Any) -> Tensor:
         """Rewards of this process's answers; TRL would gather those of all, which must then be as many on each."""
@@ -384,7 +387,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         self.state.num_input_tokens_seen += sum(len(r.prompt_ids) + len(r.completion_ids) for r in experience.rows)
         trl_logs.note_metrics(own, experience, metrics, self.state.num_input_tokens_seen)
         trl_logs.fill_completions(self._logs, experience)
-        trl_logs.flush_reward_logs(own, self._logs["extra"], self._pending_extra_logs, self._pending_metrics)
+        trl_logs.flush_reward_logs(own, self._logs, self._pending_extra_logs, self._pending_metrics)
         self._pending_extra_logs.clear()
         self._pending_metrics.clear()
 

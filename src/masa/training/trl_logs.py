@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from masa.training.experience import Experience
@@ -51,19 +51,21 @@ def fill_completions(logs: Mapping[str, Any], experience: Experience) -> None:
 
 def flush_reward_logs(
     noted: MutableMapping[str, Any],
-    columns: MutableMapping[str, MutableSequence[Any]],
+    logs: Mapping[str, Any],
     extra: Mapping[str, Sequence[Any]],
     scalars: Mapping[str, Sequence[float]],
 ) -> None:
     """Moves what reward functions logged themselves (TRL's `log_extra` and `log_metric`) into TRL's own places.
 
     Args:
-        columns: of the completion table.
-        extra: values by column, one a completion.
+        logs: the completion table.
+        extra: values by column; those that have not one a completion, as where other processes called the functions on
+            the other completions, do not fit the table and are left out.
         scalars: values by metric, any number.
     """
-    columns.clear()
+    logs["extra"].clear()
     for column, values in extra.items():
-        columns[column].extend(values)
+        if len(values) == len(logs["completion"]):
+            logs["extra"][column].extend(values)
     for name, values in scalars.items():
         noted[name].append(sum(values) / len(values))
