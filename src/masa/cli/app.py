@@ -15,6 +15,7 @@ from masa.cli.arguments import Bf16, Data, DataDir, Json, Limit, Prompt, System,
 from masa.cli.data import app as data_app
 from masa.cli.serve_command import serve
 from masa.cli.solve_command import solve
+from masa.cli.watch_command import watch
 from masa.errors import Interrupted, UserError
 from masa.runs import disk
 
@@ -32,6 +33,7 @@ app.add_typer(tiny_app, name="tiny")
 app.add_typer(data_app, name="data")
 app.command()(solve)
 app.command()(serve)
+app.command()(watch)
 
 
 @app.command()

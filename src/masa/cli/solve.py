@@ -18,7 +18,7 @@ from masa.awareness import Cutoff, CutoffRule, LengthCalibration
 from masa.cli.evaluation_data import NamedSet
 from masa.cli.loading import NamedModel, Policy
 from masa.cli.measuring import Measuring, Options, prepare, show_progress
-from masa.cli.tables import table, wide_console
+from masa.cli.tables import printable, table, wide_console
 from masa.errors import UserError, unknown_key_message
 from masa.evaluation.answers import EvaluationSet
 from masa.evaluation.log_probe import percent
@@ -301,7 +301,7 @@ def _show(measuring: Measuring, spending: Spending, strategy: Strategy, solution
 
 
 def _show_one(one: Solution, say: Any) -> None:
-    say(f"answer: {'none' if one.answer is None else _printable(one.answer)}")
+    say(f"answer: {'none' if one.answer is None else printable(one.answer)}")
     if one.answer is not None:
         others = ", ".join(f"{_short(vote.answer)} ({vote.count})" for vote in one.votes[1:6])
         more = f"; others: {others}" if others else ""
@@ -314,13 +314,8 @@ def _show_one(one: Solution, say: Any) -> None:
     say(f"stopped: {_WHY[one.stopped]}")
 
 
-def _printable(text: str) -> str:
-    """One line without what could move a terminal's cursor or turn its text around: a model may write anything."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
-
-
 def _short(text: str) -> str:
-    text = _printable(text)
+    text = printable(text)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 

@@ -66,6 +66,7 @@ def _run(job: Job, *, resume: bool) -> Path:
         seeds={"seed": args.seed},
         resume=resume,
         may_differ=checkpoint.MAY_DIFFER,
+        budget=job.budget,
     )
     last = checkpoint.latest(folder.path) if resume else None
     if resume and last is None and folder.last_step():
