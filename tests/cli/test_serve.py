@@ -195,7 +195,7 @@ def test_what_cannot_be_served_is_refused_by_name(
     changed: dict[str, Any], status: int, param: str, code: str | None, said: str, client: openai.OpenAI
 ) -> None:
     body = {"model": "bundled", "messages": ASKED} | changed
-    with pytest.raises(openai.APIStatusError, match="") as refused:
+    with pytest.raises(openai.APIStatusError) as refused:
         client.chat.completions.create(model="", messages=ASKED, extra_body=body)
     error = refused.value
     assert (error.status_code, error.param, error.code, error.type) == (status, param, code, "invalid_request_error")
@@ -373,12 +373,12 @@ def test_mistakes_are_one_line(
     assert err.count("\n") == 1
 
 
-def test_without_its_packages_the_remedy_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.setattr(sys, "argv", ["masa", "serve", "bundled"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert "pip install 'masa-rl[serve]'" in capsys.readouterr().err
+def test_without_its_packages_the_remedy_is_named() -> None:
+    code = (
+        "import sys; sys.modules['uvicorn'] = None; sys.argv = ['masa', 'serve', 'bundled', '--port', '0']; "
+        "from masa.cli import main; main()"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS)
+    assert (found.returncode, found.stdout, found.stderr.count("\n")) == (2, "", 1)
+    assert "masa serve needs fastapi and uvicorn" in found.stderr
+    assert "pip install 'masa-rl[serve]'" in found.stderr

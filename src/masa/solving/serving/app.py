@@ -271,15 +271,15 @@ async def _beats(job: Job[Answer], request: Request) -> AsyncIterator[None]:
 
 
 def _result(job: Job[Answer]) -> Answer:
-    """What a job that is done came to.
+    """What a job came to.
 
     Raises:
         ProtocolError: where it came to nothing.
     """
-    if job.future.cancelled() or isinstance(job.future.exception(), Abandoned):
-        raise _ending()
     try:
-        return job.future.result()
+        return job.result()
+    except Abandoned:
+        raise _ending() from None
     except ProtocolError:
         raise
     except UserError as error:

@@ -38,12 +38,22 @@ class Job(Generic[T]):
             raise Abandoned
 
     def cancel(self) -> None:
-        """Take it out of the queue; work that is under way ends at its next check."""
+        """Take it out of the queue; work that is under way ends at its next check, and nobody waits until then."""
         self._stop.set()
         self.future.cancel()
 
+    def result(self) -> T:
+        """What came of it.
+
+        Raises:
+            Abandoned: where it was given up, whether or not the thread knows already.
+        """
+        if self.future.cancelled() or not self.future.done():
+            raise Abandoned
+        return self.future.result()
+
     async def beats(self, seconds: float) -> AsyncIterator[None]:
-        """Beats every so often until it is done; a caller that is cancelled leaves the work alone."""
+        """Beats every so often until it is done or given up; a caller that is cancelled leaves the work alone."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def tell(_: Future[T]) -> None:
@@ -51,7 +61,7 @@ class Job(Generic[T]):
                 loop.call_soon_threadsafe(done.set)
 
         self.future.add_done_callback(tell)
-        while not self.future.done():
+        while not (self.future.done() or self._stop.is_set()):
             try:
                 await asyncio.wait_for(done.wait(), seconds)
             except TimeoutError:
