@@ -75,6 +75,12 @@ class Job:
             "lora": self.lora,
         }
 
+    @property
+    def budget(self) -> dict[str, float]:
+        """The limits that end it early, where there are any."""
+        limits = {"max_tokens": self.max_tokens, "max_minutes": self.max_minutes}
+        return {name: value for name, value in limits.items() if value is not None}
+
     def as_yaml(self) -> str:
         """The resolved job."""
         budget = {"max_tokens": self.max_tokens, "max_minutes": self.max_minutes}
