@@ -1,37 +1,11 @@
 """verl's own configuration and a few problems; every test here needs verl, see `make test-verl`."""
 
-import json
 from pathlib import Path
 
 import pytest
+from verl_rows import ANSWERS, PLUGIN, QUESTIONS, row, write_rows
 
 from masa.tiny import MODEL_PATH
-
-QUESTIONS = ("What is 2+3?", "What is 7-4?", "What is 6*7?", "What is 9-9?")
-ANSWERS = ("5", "3", "42", "0")
-
-PLUGIN = (
-    "trainer.v1.trainer_mode=masa",
-    "reward.reward_manager.name=masa",
-    "data.custom_cls.path=pkg://masa.integrations.verl",
-    "data.custom_cls.name=MASADataset",
-)
-"""The lines of docs/verl.md that switch the plug-in on."""
-
-
-def row(question, answer, **columns):
-    return {
-        "data_source": "sums",
-        "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": question + " Box it."}],
-        "reward_model": {"style": "rule", "ground_truth": answer},
-        "extra_info": {"question": question, "kind": "math"},
-        **columns,
-    }
-
-
-def write_rows(path: Path, rows) -> str:
-    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
-    return str(path)
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("verl", reason="needs verl: make test-verl")
 
-from conftest import QUESTIONS, row, write_rows
 from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.trainer.ppo.utils import create_rl_dataset, create_rl_sampler
 from verl.utils.dataset.rl_dataset import collate_fn
+from verl_rows import QUESTIONS, row, write_rows
 
 from masa.errors import UserError
 from masa.integrations.verl.dataset import MASADataset, Sampling

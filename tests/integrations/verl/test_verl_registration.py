@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("verl", reason="needs verl: make test-verl")
 
-from conftest import PLUGIN
 from hydra import compose, initialize_config_dir
+from verl_rows import PLUGIN
 
 from masa.integrations.verl.settings import Settings
 

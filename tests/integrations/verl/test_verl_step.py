@@ -17,11 +17,12 @@ from ray import cloudpickle
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ, get_trainer_cls
+from verl.utils.config import validate_config
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from masa.errors import UserError
-from masa.integrations.verl.trainer import MASATrainerVerl
+from masa.integrations.verl.trainer import MASATrainerVerl, last_outputs
 
 SOLUTIONS = {  # of "What is 2+3?": p = 3/4, one of them cut at the limit; of "What is 7-4?": never solved
     "2+3": ["by carrying \\boxed{5}", "carrying: \\boxed{5}", "it is \\boxed{6}", "\\boxed{5}" + "." * 200],
@@ -157,6 +158,22 @@ def test_the_trainer_stands_in_verls_registry_and_is_synchronous(make_config):
     assert type(trainer.replay_buffer).__name__ == "ReplayBuffer"
 
 
+def test_mini_batches_count_problems_with_all_their_rows(make_config):
+    lines = (
+        "+data.masa.predictions=2",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=2",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1",
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=1",
+    )
+    config = make_config(*lines)
+    validate_config(config, use_reference_policy=False, use_critic=False)  # as verl does before there is a trainer
+    trainer = MASATrainerVerl(config)
+    trainer.global_steps = 1
+    assert trainer._get_required_batch_multiple(dp_size=4) == 2 * (4 + 2)  # the step's rows: one update, no padding
+    with pytest.raises(UserError, match=r"1 problems of 7 rows each.*rollout.n, 4"):
+        MASATrainerVerl(make_config("+data.masa.predictions=3", "actor_rollout_ref.actor.ppo_mini_batch_size=1"))
+
+
 @pytest.mark.parametrize(
     ("line", "word"),
     [
@@ -164,11 +181,22 @@ def test_the_trainer_stands_in_verls_registry_and_is_synchronous(make_config):
         ("reward.reward_manager.name=naive", "reward_manager.name must be masa"),
         ("reward.reward_model.enable=true", "reward_model"),
         ("trainer.v1.sampler.sync_refill_failed_groups=true", "sync_refill"),
+        ("+trainer.v1.masa.parameter_sync_step=2", "parameter_sync_step"),
     ],
 )
 def test_what_would_train_on_unrewarded_predictions_is_refused(make_config, line, word):
     with pytest.raises(UserError, match=word):
         MASATrainerVerl(make_config(line))
+
+
+def test_of_several_outputs_of_a_rollout_the_last_counts():
+    assert last_outputs(["a_0_0", "a_1_0", "a_0_10", "a_0_9"]) == ["a_0_10", "a_1_0"]
+
+
+def test_another_minor_version_is_refused(make_config, monkeypatch):
+    monkeypatch.setattr("verl.__version__", "0.10.0")
+    with pytest.raises(UserError, match=r"this is 0.10.0: install verl==0.9.1"):
+        MASATrainerVerl(make_config())
 
 
 def test_another_data_set_is_refused(make_config):

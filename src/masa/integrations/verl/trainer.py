@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transfer_queue as tq
+import verl
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
@@ -31,7 +32,8 @@ class MASATrainerVerl(PPOTrainerSync):  # type: ignore[misc]
     Each step submits both rows of `train_batch_size` problems, waits for all of them, fills in the rewards of the
     predictions and goes on as verl does. A prompt's rollouts share verl's `uid`, which the two rows do not, so
     solution and meta group are normalised apart. Predictions of a problem none of whose solutions was graded keep 0,
-    and with it advantage 0.
+    and with it advantage 0. `ppo_mini_batch_size` counts problems, with both their groups, so that a step has as many
+    updates as it has without predictions.
 
     Only the synchronous mode has all groups of a step at hand: asynchronous ones train on whatever is finished first.
 
@@ -41,7 +43,10 @@ class MASATrainerVerl(PPOTrainerSync):  # type: ignore[misc]
 
     def __init__(self, config: Any) -> None:
         self.settings = Settings.from_config(config.data)
+        rollout = config.actor_rollout_ref.rollout
+        self.sampling = Sampling(rollout.n, self.settings.predictions or rollout.n, rollout.agent.default_agent_loop)
         _refuse_what_does_not_fit(config)
+        _count_mini_batches_in_problems(config, self.sampling)
         super().__init__(config)
 
     def _build_replay_buffer(self) -> Any:
@@ -56,10 +61,7 @@ class MASATrainerVerl(PPOTrainerSync):  # type: ignore[misc]
                 "the trainer 'masa' needs its own data set: set data.custom_cls.path=pkg://masa.integrations.verl and "
                 "data.custom_cls.name=MASADataset"
             )
-        rollout = self.config.actor_rollout_ref.rollout
-        self.train_dataset.claim(
-            Sampling(rollout.n, self.settings.predictions or rollout.n, rollout.agent.default_agent_loop)
-        )
+        self.train_dataset.claim(self.sampling)
         if isinstance(self.val_dataset, MASADataset):
             self.val_dataset.claim(None)
 
@@ -73,7 +75,7 @@ class MASATrainerVerl(PPOTrainerSync):  # type: ignore[misc]
     def _reward_predictions(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> None:
         """Write the meta rewards to `rm_scores`, at the last response token, and their means to `metrics`."""
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        keys = _last_outputs(keys)
+        keys = last_outputs(keys)
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=_FIELDS)
         rows = self._rows(data)
         step = score_step(
@@ -120,7 +122,7 @@ def reward_tensor(like: torch.Tensor, reward: float) -> torch.Tensor:
     return scores
 
 
-def _last_outputs(keys: Sequence[str]) -> list[str]:
+def last_outputs(keys: Sequence[str]) -> list[str]:
     """Of each rollout (`{uid}_{session}_{index}`) the last output: the one that verl's GRPO looks at."""
     last: dict[str, tuple[int, str]] = {}
     for key in keys:
@@ -135,9 +137,30 @@ def _values(column: Any) -> list[Any]:
     return [getattr(value, "data", value) for value in column]
 
 
+def _count_mini_batches_in_problems(config: Any, sampling: Sampling) -> None:
+    """Give `ppo_mini_batch_size` in verl's unit: G rows, of which a problem has (G + M) / G.
+
+    It cannot be written so in the first place, as verl refuses more of them than `train_batch_size`.
+    """
+    rows = sampling.solutions + sampling.predictions
+    sections = [config.actor_rollout_ref.actor, config.critic]
+    problems = [section.ppo_mini_batch_size for section in sections]  # the critic's may refer to the actor's
+    for section, number in zip(sections, problems, strict=True):
+        if number * rows % sampling.solutions:
+            raise UserError(
+                f"ppo_mini_batch_size is {number}: {number} problems of {rows} rows each must be a multiple of "
+                f"actor_rollout_ref.rollout.n, {sampling.solutions}"
+            )
+        section.ppo_mini_batch_size = number * rows // sampling.solutions
+
+
 def _refuse_what_does_not_fit(config: Any) -> None:
     filtered = (config.algorithm.get("filter_groups") or {}).get("enable", False)
     for is_set, problem in (
+        (
+            not verl.__version__.startswith("0.9."),
+            f"it overrides private methods of verl 0.9, and this is {verl.__version__}: install verl==0.9.1",
+        ),
         (
             not issubclass(resolve_reward_manager_cls(config), MASARewardManager),
             "reward.reward_manager.name must be masa",
@@ -147,6 +170,10 @@ def _refuse_what_does_not_fit(config: Any) -> None:
         (
             config.trainer.v1.sampler.get("sync_refill_failed_groups", False),
             "trainer.v1.sampler.sync_refill_failed_groups must be false: it counts prompts, of which a problem has two",
+        ),
+        (
+            config.trainer.v1.get(NAME, {}).get("parameter_sync_step", 1) != 1,
+            "trainer.v1.masa.parameter_sync_step must be 1: parts of a step would part predictions from solutions",
         ),
     ):
         if is_set:
