@@ -14,11 +14,12 @@ from masa.training.trainer import MASATrainer
 def test_a_saved_model_and_a_push_carry_the_runs_figures(
     make_trainer: Callable[..., MASATrainer], tmp_path: Path
 ) -> None:
-    trainer = make_trainer(preset="masa", max_steps=2)
+    trainer = make_trainer(preset="masa", max_steps=2, save_strategy="steps", save_steps=1)
     trainer.create_model_card("before")
     assert "Model Card for before" in (tmp_path / "run" / "README.md").read_text()  # TRL's: there is no run yet
     trainer.train()
     trainer.save_model(str(tmp_path / "model"))
+    assert (tmp_path / "run" / "checkpoint-2").is_dir()  # TRL makes a card at each checkpoint
     saved = (tmp_path / "model" / "README.md").read_text()
     assert trainer.run is not None
     last = trainer.run.read_metrics()[-1]

@@ -58,7 +58,8 @@ _SETTINGS = (
 
 
 def write_card(run: RunFolder, folder: Path, **options: Any) -> Path:
-    """Writes the card into a model's folder; options are those of `model_card`."""
+    """Writes the card into a model's folder, made if it is missing; options are those of `model_card`."""
+    folder.mkdir(parents=True, exist_ok=True)
     atomic_write_text(folder / CARD, model_card(run, **options))
     return folder / CARD
 
