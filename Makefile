@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: train test test-slow test-verl fuzz soak lint types clean bubblewrap bench-rollout bench-step bench-grading
+.PHONY: train test test-slow test-verl docs docs-pages fuzz soak lint types clean bubblewrap bench-rollout bench-step bench-grading
 
 train: $(READY) ## Train the bundled model; prints the path of its report
 	$(BIN)/masa train $(ARGS)
@@ -38,6 +38,12 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+docs: $(READY) ## The site, into site/; strict, so that a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
+docs-pages: $(READY) ## Write the pages that are made from the code
+	$(BIN)/python docs/generate.py
 
 bench-rollout: $(READY) ## The engine against generate, continuous batching, vLLM and a bare loop
 	$(BIN)/python benchmarks/rollout.py $(ARGS)

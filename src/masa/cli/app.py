@@ -13,6 +13,7 @@ from rich.console import Console
 
 from masa.cli.arguments import Bf16, Data, DataDir, Json, Limit, Prompt, System, Threads
 from masa.cli.data import app as data_app
+from masa.cli.push import push
 from masa.cli.serve_command import serve
 from masa.cli.solve_command import solve
 from masa.cli.watch_command import watch
@@ -34,6 +35,7 @@ app.add_typer(data_app, name="data")
 app.command()(solve)
 app.command()(serve)
 app.command()(watch)
+app.command()(push)
 
 
 @app.command()
