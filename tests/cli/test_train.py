@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from masa.cli.train import _Budget
+from masa.processes import Team
 from masa.runs import Ledger
 
 
 @pytest.mark.parametrize(("seconds", "stops"), [({"update": 50.0, "evaluation": 9.0}, False), ({"update": 60.0}, True)])
 def test_minutes_are_those_of_the_whole_run_resumed_or_not(seconds: dict[str, float], stops: bool) -> None:
-    trainer: Any = SimpleNamespace(ledger=Ledger(seconds=seconds))
+    trainer: Any = SimpleNamespace(ledger=Ledger(seconds=seconds), team=Team())
     job: Any = SimpleNamespace(max_tokens=None, max_minutes=1.0)
     control = SimpleNamespace(should_training_stop=False, should_save=False)
     _Budget(trainer, job).on_step_end(None, None, control)

@@ -19,6 +19,7 @@ NOT_RUN = {
     "masa models get smollm2-135m": "fetches 93 MB",
     "masa tiny build -o FOLDER": "takes 90 minutes",
     "masa push runs/default owner/name": "uploads to the Hub",
+    "masa serve runs/default": "serves until it is stopped; tests/cli/test_serve.py does",
 }
 """Commands of masa that no test runs, and why: the real command line parses them all the same."""
 
@@ -36,6 +37,12 @@ OTHERS = {
     "python3 -m venv .venv": "makes the environment that the tests run in",
     "pip install -c constraints-cpu.txt torch -e '.[dev]'": "fills it",
     "pip install 'masa-rl[peft]'": "an extra; a test looks it up",
+    "pip install 'masa-rl[serve]'": "an extra; a test looks it up",
+    "curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' "
+    '-d \'{"model": "runs/default", "messages": [{"role": "user", "content": "12 * 34"}]}\'': (
+        "tests/cli/test_serve.py asks a server of its own"
+    ),
+    "pip install verl==0.9.1 'TransferQueue>=0.1.10'": "an environment of its own: make test-verl builds it",
     "apt-get install bubblewrap": "changes the machine",
     "hf auth login": "the Hub's own",
     "python examples/NAME.py": "tests/docs/test_examples.py runs them",

@@ -173,8 +173,12 @@ def test_a_mistake_in_a_command_is_found_out(workplace: Path) -> None:
 
 
 PYTHON = [block for page in PAGES for block in blocks(page) if block.language == "python"]
-FRAGMENTS = ("from trl import GRPOConfig, GRPOTrainer               from masa", "trainer.push_to_hub()")
-"""Blocks that are no program: two scripts side by side, a line of one."""
+FRAGMENTS = (
+    "from trl import GRPOConfig, GRPOTrainer               from masa",
+    "trainer.push_to_hub()",
+    "from openai import OpenAI",
+)
+"""Blocks that are no program: two scripts side by side, a line of one; and one that needs a server."""
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"{block.where}: {block.text[:30]!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -36,6 +37,8 @@ def find(name: str) -> Any:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_dotted_names_can_be_imported(page: Path) -> None:
     for name in sorted(code for code in inline_code(page) if _DOTTED.fullmatch(code)):
+        if name.startswith("masa.integrations.verl") and not importlib.util.find_spec("verl"):
+            continue  # it loads where verl is installed only
         assert find(name) is not None, f"{page.name} names {name}"
 
 
