@@ -42,6 +42,8 @@ OTHERS = {
     '-d \'{"model": "runs/default", "messages": [{"role": "user", "content": "12 * 34"}]}\'': (
         "tests/cli/test_serve.py asks a server of its own"
     ),
+    "pip install --no-deps .": "into that environment",
+    "pip install simplemma math-verify reasoning-gym": "into that environment",
     "pip install verl==0.9.1 'TransferQueue>=0.1.10'": "an environment of its own: make test-verl builds it",
     "apt-get install bubblewrap": "changes the machine",
     "hf auth login": "the Hub's own",
