@@ -48,6 +48,8 @@ OTHERS = {
     "apt-get install bubblewrap": "changes the machine",
     "hf auth login": "the Hub's own",
     "python examples/NAME.py": "tests/docs/test_examples.py runs them",
+    "python benchmarks/balance.py runs/masa-efficient --problems 16": "reads a whole run",
+    "accelerate launch --cpu --num_processes 2": "tests/training/test_launcher.py",
     "python benchmarks/predictors.py": "tests/evaluation and an hour",
 }
 """Commands of other programs than masa and make."""
