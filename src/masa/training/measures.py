@@ -173,6 +173,27 @@ def _unpack(packed: Sequence[Any]) -> Pair:
     return predictions, outcome
 
 
+_LEARNER_METRICS = {
+    "entropy/live": "entropy",
+    "clip_share": "clip_ratio/region_mean",
+    "importance/ratio": "sampling/importance_sampling_ratio/mean",
+    "importance/gap": "sampling/sampling_logp_difference/mean",
+}
+"""Our names of what is noted of each micro-batch; dropped rows take no part."""
+
+
+def learner_metrics(noted: Mapping[str, list[float]], batches: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """What the loss noted of a step under TRL's names: one value for each micro-batch that was not empty, their mean.
+
+    Args:
+        noted: of all steps since TRL logged, in order.
+        batches: the step's micro-batches.
+    """
+    count = sum(len(batch["advantages"]) > 0 for batch in batches)
+    found = {ours: noted.get(theirs, [])[-count:] for ours, theirs in _LEARNER_METRICS.items() if count}
+    return {name: sum(values) / len(values) for name, values in found.items() if values}
+
+
 def trl_metrics(experience: Experience) -> dict[str, float]:
     """The step under the names that TRL gives its metrics."""
     groups = [group for group in experience.groups if group.solution.rollouts]

@@ -23,6 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from masa.training.importance import SAMPLED, sampled_column
+
 TOKEN_MEAN_LOSSES = frozenset({"dapo", "cispo", "vespo"})
 """TRL divides the sum over tokens by `num_items_in_batch`, given to it: dropping rows needs no factor."""
 ROW_MEAN_LOSSES = frozenset({"grpo", "dr_grpo", "sapo", "luspo"})
@@ -46,6 +48,8 @@ class Row:
     """Left out of the loss and of token counts (TRL's `mask_truncated_completions`)."""
     weight: float = 1.0
     """How many rows it counts for, a positive number."""
+    logprobs: tuple[float, ...] | None = None
+    """The completion's, under the distribution it was drawn from, where importance correction needs them."""
 
     @property
     def width(self) -> int:
@@ -221,4 +225,7 @@ def _collate(
         "advantages": torch.tensor([row.advantage * factor for row in rows], dtype=torch.float32),
         "num_items_in_batch": torch.tensor(float(num_items)),
     }
+    sampled = sampled_column([row.logprobs for row in rows], completion_width)
+    if sampled is not None:
+        batch[SAMPLED] = sampled
     return {name: tensor.to(device) for name, tensor in batch.items()}

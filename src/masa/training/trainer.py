@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -24,17 +24,18 @@ from trl import GRPOTrainer
 
 from masa.errors import UserError
 from masa.records import Rollout
-from masa.rollout.local import LocalEngine
 from masa.rollout.prompting import PromptBuilder
 from masa.runs import Ledger, RunFolder
 from masa.seeding import Purpose
 from masa.training import checkpoint, machine, support, trackers
 from masa.training.advisers import make_advisers
 from masa.training.config import MASAConfig
+from masa.training.engines import make_engine, trls_vllm_left_out
 from masa.training.experience import Experience, ExperienceMaker
 from masa.training.imitation import ExpertLoop, make_imitation, warm_start
+from masa.training.importance import ImportanceCorrection
 from masa.training.interruption import Interruption
-from masa.training.measures import Measures, trl_metrics
+from masa.training.measures import Measures, learner_metrics, trl_metrics
 from masa.training.microbatches import build_micro_batches, denominators
 from masa.training.nonfinite import FiniteUpdates, finite_outputs
 from masa.training.packed_forward import PackedForward
@@ -45,9 +46,6 @@ from masa.training.rollout_log import rollout_rows, show_completions
 from masa.training.sampler import Sampler
 from masa.training.scoring import RewardScorer
 from masa.training.sft import Example, Imitation
-
-_LEARNER_METRICS = {"entropy/live": "entropy", "clip_share": "clip_ratio/region_mean"}
-"""Our names of what TRL notes of each micro-batch; dropped rows take no part."""
 
 StepListener = Callable[[dict[str, Any]], None]
 
@@ -90,13 +88,18 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             environment_factory=kwargs.get("environment_factory"),
         )
         support.refuse(args, reasons)
-        super().__init__(
-            model, reward_funcs, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs
-        )
+        with nullcontext() if reasons else trls_vllm_left_out(args):
+            super().__init__(
+                model, reward_funcs, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs
+            )
+        late = []
         if support.has_learned_positions(self.model):
-            reasons.append("a model with learned positions (its log-probabilities are wrong under TRL's left padding)")
+            late.append("a model with learned positions (its log-probabilities are wrong under TRL's left padding)")
         if self._is_vlm:
-            reasons.append("a vision-language model")
+            late.append("a vision-language model")
+        if not reasons:
+            support.refuse_beside_vllm(args, late)
+        reasons += late
         support.refuse(args, reasons)
         self.run: RunFolder | None = None
         self.step_listeners: list[StepListener] = []
@@ -107,13 +110,9 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _build_method(self) -> None:
         args: MASAConfig = self.args
-        self.engine = LocalEngine(
-            self.model,
-            self._tokenizer,
-            max_batch_size=args.engine_batch_size,
-            eos_token_ids=self.eos_token_ids,
-            compute_dtype=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,
-        )
+        self.engine = make_engine(self)
+        self.use_vllm: bool = args.use_vllm
+        self.importance = ImportanceCorrection.of(args)
         self.packed = PackedForward.where_possible(
             args, self.model, autocast=self.accelerator.autocast, aux_loss=self.aux_loss_enabled
         )
@@ -212,6 +211,8 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         if self.serves_own_experience and self.model.training and not inputs["completion_ids"].size(0):
             # No parameter takes part, so gradients stay None and AdamW, which moves on zeros, does not move.
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+        if self.serves_own_experience and self.importance is not None:
+            self.importance.begin(inputs)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def _get_per_token_logps_and_entropies(
@@ -226,9 +227,12 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             *args,
             **kwargs,
         )
-        if not self.serves_own_experience or self.packed is None:
+        if not self.serves_own_experience:
             return own()
-        return self.packed(input_ids, attention_mask, logits_to_keep, own)
+        scores = own() if self.packed is None else self.packed(input_ids, attention_mask, logits_to_keep, own)
+        if self.importance is not None and self.model.training:
+            self.importance.complete(scores[0], self._metrics["train"])
+        return scores
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         loss = super().training_step(model, inputs, num_items_in_batch)
@@ -255,7 +259,9 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
             [tuple(ids) for ids in prompt_ids], step, drawn, purpose=Purpose.EVALUATION
         )
         self._evaluation_draws = (step, drawn + len(requests))
-        return [list(rollout.token_ids) for rollout in self.engine.generate(requests)], None
+        rollouts = self.engine.generate(requests, logprobs=self.importance is not None)
+        logprobs = None if self.importance is None else [list(rollout.logprobs or ()) for rollout in rollouts]
+        return [list(rollout.token_ids) for rollout in rollouts], logprobs
 
     # Texts and prompts
 
@@ -322,7 +328,7 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         metrics |= {
             "loss": None if self._step_loss is None else self._step_loss.item(),
             "grad_norm": self._grad_norm,
-            **self._learner_metrics(),
+            **learner_metrics(self._metrics["train"], self._buffered_inputs),
             "learning_rate": self._get_learning_rate(),
             "epoch": self.experience.stream.epoch,
             **{f"time/{name}": value for name, value in seconds.items()},
@@ -338,12 +344,6 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
         show_completions(experience, self.args.show_completions_every)
         self._experience = None
         self.updates.stop_if_hopeless(experience.step, self.args.output_dir)
-
-    def _learner_metrics(self) -> dict[str, float]:
-        """What TRL's loss noted of this step: a value for each micro-batch that was not empty, here their mean."""
-        count = sum(len(batch["advantages"]) > 0 for batch in self._buffered_inputs)
-        noted = {ours: self._metrics["train"][theirs][-count:] for ours, theirs in _LEARNER_METRICS.items() if count}
-        return {name: sum(values) / len(values) for name, values in noted.items() if values}
 
     def _fill_trl_logs(self, experience: Experience, metrics: dict[str, Any]) -> None:
         """TRL's own metric names, for its trackers and callbacks, and ours beside them."""
