@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: train test test-slow test-vllm fuzz soak lint types clean bubblewrap bench-rollout bench-step bench-grading
+.PHONY: train test test-slow test-vllm test-verl docs docs-pages fuzz soak lint types clean bubblewrap bench-rollout bench-step bench-grading
 
 train: $(READY) ## Train the bundled model; prints the path of its report
 	$(BIN)/masa train $(ARGS)
@@ -33,12 +33,30 @@ $(VLLM_READY):
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+VERL_ENV ?= $(HOME)/.cache/masa-verl-env
+
+test-verl: $(VERL_ENV)/.ready ## The plug-in against the installed verl, in an environment of its own; no GPU needed
+	RAY_worker_niceness=0 PYTHONPATH=$(CURDIR)/src $(VERL_ENV)/bin/python -m pytest tests/integrations/verl $(ARGS)
+
+# verl pins another transformers than MASA's own trainer needs, so only what the plug-in imports goes in.
+$(VERL_ENV)/.ready:
+	$(PYTHON) -m venv $(VERL_ENV)
+	$(VERL_ENV)/bin/pip install --quiet torch==2.13.0 verl==0.9.1 'TransferQueue>=0.1.10' cachetools uvicorn fastapi pytest \
+		simplemma math-verify reasoning-gym
+	touch $@
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 types: $(READY)
 	$(BIN)/mypy
+
+docs: $(READY) ## The site, into site/; strict, so that a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
+docs-pages: $(READY) ## Write the pages that are made from the code
+	$(BIN)/python docs/generate.py
 
 bench-rollout: $(READY) ## The engine against generate, continuous batching, vLLM and a bare loop
 	$(BIN)/python benchmarks/rollout.py $(ARGS)

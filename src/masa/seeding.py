@@ -28,6 +28,7 @@ class Purpose(StrEnum):
     EVALUATION_META = "evaluation-meta"
     WARM_START = "warm-start"
     FOLD = "fold"
+    SERVED = "served"
 
 
 def derive_seed(run_seed: int, purpose: Purpose, *names: int) -> int:

@@ -69,6 +69,7 @@ def test_a_run_from_config_to_report_and_its_continuation(
     assert (run / "report.html").stat().st_size > 100_000
     assert (run / "checkpoint-2" / "model.safetensors").exists()
     assert (run / "model" / "model.safetensors").exists()
+    assert f"| {100 * evaluations[-1]['pass_at_1']:.1f} % (" in (run / "model" / "README.md").read_text()
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["model"] == "bundled"
     assert config["run"]["versions"]["trl"].startswith("1.16")

@@ -49,6 +49,14 @@ def test_the_system_s_own_words_are_understood() -> None:
     assert disk.is_full(caught.value)
 
 
+def test_an_error_that_is_its_own_cause_is_looked_at_once(tmp_path: Path) -> None:
+    """As a write into a folder that is gone raises it: no full disk, and no endless chain of causes either."""
+    with pytest.raises(FileNotFoundError) as caught:
+        atomic_write_text(tmp_path / "gone" / "file", "x")
+    assert caught.value.__cause__ is caught.value
+    assert not disk.is_full(caught.value)
+
+
 def test_a_write_that_takes_only_a_part_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at the end of a disk, or under a limit on a file's size."""
     path = tmp_path / "metrics.jsonl"

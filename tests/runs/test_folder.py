@@ -187,3 +187,13 @@ def test_a_run_that_failed_before_its_first_step_does_not_stand_in_the_way(tmp_p
     RunFolder.create(tmp_path / "run", CONFIG).append_evaluation({"step": 0, "pass_at_1": 0.5})
     again = RunFolder.create(tmp_path / "run", {**CONFIG, "preset": "grpo"})
     assert again.read_config()["preset"] == "grpo"
+
+
+def test_a_budget_is_noted_and_is_the_last_ones(tmp_path: Path) -> None:
+    def budget(given: dict[str, float] | None, *, resume: bool) -> object:
+        folder = RunFolder.create(tmp_path / "run", CONFIG, resume=resume, budget=given)
+        return folder.read_config()["run"].get("budget")
+
+    assert budget({"max_tokens": 5}, resume=False) == {"max_tokens": 5}
+    assert budget({"max_minutes": 0.5}, resume=True) == {"max_minutes": 0.5}
+    assert budget(None, resume=True) is None

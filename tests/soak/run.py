@@ -62,14 +62,16 @@ def main() -> int:
     slow = [step for step in steps if step["time/step"] > 3 * median]
     unexplained = [s for s in slow if "expert/updates" not in s and s["time/processor"] > 3 * usual]
     grown = {
-        what: max(getattr(look, what) for look in last) - max(getattr(look, what) for look in first)
+        # Not the largest: a look may fall on the moment in which a file is written.
+        what: statistics.median(getattr(look, what) for look in last)
+        - statistics.median(getattr(look, what) for look in first)
         for what in ("files", "processes")
     }
     minutes = looks[-1].seconds / 60
     print(f"{minutes:.1f} minutes, {len(steps)} steps, median {median:.2f} s, at most {max(times):.2f} s")
     print(f"{len(slow)} steps over three medians, {len(unexplained)} of them without a reason")
     print(f"memory {settled[0].memory / MIB:.0f} MiB after a tenth, {settled[-1].memory / MIB:.0f} at the end:")
-    print(f"{slope:+.1f} MiB an hour; open files {grown['files']:+d}, processes {grown['processes']:+d}")
+    print(f"{slope:+.1f} MiB an hour; open files {grown['files']:+g}, processes {grown['processes']:+g}")
     for step in unexplained:
         parts = {name: round(value, 2) for name, value in step.items() if name.startswith("time/")}
         print(f"slow: step {step['step']} {parts}")

@@ -113,7 +113,7 @@ def test_a_prediction_that_misled_is_given_up() -> None:
     silent = ScriptedEngine(lambda *_: "hm", lambda *_: foretold(8, 5))
     for stopping in (None, RULE):
         (found,) = solve(silent, Strategy(6, stopping, foretelling()), problems(1))
-        assert (found.answer, found.text, found.confidence, found.samples) == (None, None, 0.0, 6)
+        assert (found.answer, found.text, found.confidence, found.samples) == (None, "hm", 0.0, 6)
         assert found.stopped is StopReason.SAMPLES
 
 

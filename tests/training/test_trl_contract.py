@@ -29,6 +29,8 @@ OVERRIDDEN = {
     "_load_optimizer_and_scheduler": "checkpoint",
 }
 CALLED = {
+    "create_model_card": "model_name dataset_name tags",
+    "save_model": "output_dir _internal_call",
     "_calculate_rewards": "inputs prompts completions completion_ids_list",
     "_tokenize_prompts": "prompts",
     "_get_output_dir": "trial",

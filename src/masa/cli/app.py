@@ -13,7 +13,10 @@ from rich.console import Console
 
 from masa.cli.arguments import Bf16, Data, DataDir, Json, Limit, Prompt, System, Threads
 from masa.cli.data import app as data_app
+from masa.cli.push import push
+from masa.cli.serve_command import serve
 from masa.cli.solve_command import solve
+from masa.cli.watch_command import watch
 from masa.errors import OF_ONE, Interrupted, UserError
 from masa.runs import disk
 
@@ -30,6 +33,9 @@ app.add_typer(models_app, name="models")
 app.add_typer(tiny_app, name="tiny")
 app.add_typer(data_app, name="data")
 app.command()(solve)
+app.command()(serve)
+app.command()(watch)
+app.command()(push)
 
 
 @app.command()

@@ -75,13 +75,20 @@ class Job:
             "lora": self.lora,
         }
 
+    @property
+    def budget(self) -> dict[str, float]:
+        """The limits that end it early, where there are any."""
+        limits = {"max_tokens": self.max_tokens, "max_minutes": self.max_minutes}
+        return {name: value for name, value in limits.items() if value is not None}
+
     def as_yaml(self) -> str:
         """The resolved job."""
         budget = {"max_tokens": self.max_tokens, "max_minutes": self.max_minutes}
         return yaml.safe_dump(self.context() | budget | self.args.resolved(), sort_keys=False, allow_unicode=True)
 
 
-_OWN_KEYS = ("model", "data", "heldout", "prompt", "system", "reward", "lora", "output", "max_tokens", "max_minutes")
+OWN_KEYS = ("model", "data", "heldout", "prompt", "system", "reward", "lora", "output", "max_tokens", "max_minutes")
+"""Keys of a config file that are no settings of the trainer."""
 
 
 def read_job(path: Path | None, options: Mapping[str, Any], assignments: Sequence[str]) -> Job:
@@ -145,12 +152,12 @@ def build(values: dict[str, Any], where: str, assigned: Set[str] = frozenset()) 
     Raises:
         UserError: for unknown keys (the nearest known one is named) or contradictions.
     """
-    known = [*_OWN_KEYS, *(f.name for f in fields(MASAConfig) if f.init)]
+    known = [*OWN_KEYS, *(f.name for f in fields(MASAConfig) if f.init)]
     unknown = [key for key in values if key not in known]
     if unknown:
         places = {key: "--set" if key in assigned else where for key in unknown}
         raise UserError("; ".join(unknown_key_message("setting", key, known, where=places[key]) for key in unknown))
-    own = {key: values.pop(key) for key in _OWN_KEYS if key in values}
+    own = {key: values.pop(key) for key in OWN_KEYS if key in values}
     refuse_wrong_types(own, Job, where)
     if "data" not in own:
         raise UserError(f"{where}: no data; give --data or a `data` key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +120,8 @@ class Policy:
     tokenizer: Any
     positions: int | None
     """Tokens of prompt and rollout together; None without a bound."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held over every use of the tokenizer, which no two threads may use at a time."""
 
     @property
     def is_chat(self) -> bool:
@@ -129,9 +132,12 @@ class Policy:
         """Token ids of prompts, chat messages by the template."""
         if not prompts:
             return []
-        if isinstance(prompts[0], str):
-            return [list(ids) for ids in self.tokenizer(prompts)["input_ids"]]
-        ids = self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True, return_dict=True)
+        with self.lock:
+            if isinstance(prompts[0], str):
+                return [list(ids) for ids in self.tokenizer(prompts)["input_ids"]]
+            ids = self.tokenizer.apply_chat_template(
+                prompts, add_generation_prompt=True, tokenize=True, return_dict=True
+            )
         return [list(row) for row in ids["input_ids"]]
 
     def decode(self, rollouts: Sequence[Rollout]) -> list[str]:
@@ -142,7 +148,8 @@ class Policy:
         """Token ids to texts, special tokens skipped."""
         if not ids:
             return []
-        return list(self.tokenizer.batch_decode([list(row) for row in ids], skip_special_tokens=True))
+        with self.lock:
+            return list(self.tokenizer.batch_decode([list(row) for row in ids], skip_special_tokens=True))
 
 
 def load_policy(

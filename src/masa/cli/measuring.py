@@ -177,6 +177,16 @@ class Measuring:
         Raises:
             UserError: if a problem does not fit the model.
         """
+        data = self.prompted(one, policy)
+        self._check_room(data, policy.positions)
+        return data
+
+    def prompted(self, one: NamedSet, policy: Policy) -> EvaluationSet:
+        """The same, whether or not every problem fits.
+
+        Raises:
+            UserError: for chat messages where the model has no template.
+        """
         prompts = PromptBuilder(
             policy.tokenize,
             template=self.meta_prompt,
@@ -185,7 +195,7 @@ class Measuring:
             problem_column="problem",
             special_tokens=policy.tokenizer.all_special_tokens,
         )
-        data = EvaluationSet(
+        return EvaluationSet(
             name=one.name,
             problems=one.problems,
             rows=[{"prompt": prompt} for prompt in self._prompts(one, policy)],
@@ -193,8 +203,6 @@ class Measuring:
             grade=one.grade,
             min_length=self.min_length,
         )
-        self._check_room(data, policy.positions)
-        return data
 
     def _prompts(self, one: NamedSet, policy: Policy) -> Iterator[Any]:
         template, system = self.prompt_of(one), self.system_of(one)

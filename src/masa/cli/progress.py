@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,15 +45,15 @@ class Progress:
         step = int(metrics["step"])
         if self._first_step is None:  # a resumed run does not begin at step 1
             self._first_step = step - 1
-        figures = _figures(metrics) | {"time left": self._time_left(step)}
+        shown = figures(metrics) | {"time left": self._time_left(step)}
         if self._console.is_terminal:
             table = Table(title=f"{self._output}  step {step}/{self._total}", box=None, pad_edge=False)
-            for name in figures:
+            for name in shown:
                 table.add_column(name, justify="right")
-            table.add_row(*figures.values())
+            table.add_row(*shown.values())
             self._live.update(table)
         if step % _PLAIN_EVERY == 0 or step == self._total:
-            line = "  ".join(f"{name} {value}" for name, value in figures.items())
+            line = "  ".join(f"{name} {value}" for name, value in shown.items())
             self._console.print(f"step {step}/{self._total}  {line}", highlight=False, soft_wrap=True)
 
     def evaluated(self, row: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ class Progress:
     def _time_left(self, step: int) -> str:
         done = step - (self._first_step or 0)
         seconds = (time.monotonic() - self._started) / done * (self._total - step)
-        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+        return clock(seconds)
 
 
 def show_summary(console: Console, folder: RunFolder, report: Path) -> None:
@@ -108,7 +108,16 @@ _COMPARED = (
 )
 
 
-def _figures(metrics: dict[str, Any]) -> dict[str, str]:
+def clock(seconds: float) -> str:
+    """A duration: minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def figures(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What a step is told by, as texts."""
+
     def share(name: str, of: Callable[[float], float] = float) -> str:
         return "-" if metrics.get(name) is None else f"{of(metrics[name]):.2f}"
 

@@ -16,10 +16,11 @@ from rich.text import Text
 
 from masa.awareness import Cutoff, CutoffRule, LengthCalibration
 from masa.cli.evaluation_data import NamedSet
-from masa.cli.loading import NamedModel
+from masa.cli.loading import NamedModel, Policy
 from masa.cli.measuring import Measuring, Options, prepare, show_progress
-from masa.cli.tables import table, wide_console
+from masa.cli.tables import printable, table, wide_console
 from masa.errors import UserError, unknown_key_message
+from masa.evaluation.answers import EvaluationSet
 from masa.evaluation.log_probe import percent
 from masa.evaluation.savings import FACTOR
 from masa.grading import check_kind
@@ -224,15 +225,7 @@ def run(model: str, options: Options, asked: Asked, spending: Spending, *, as_js
     strategy = spending.make(measuring)
     policy = measuring.load()
     data = measuring.prepared(questions, policy)
-    solver = Solver(
-        policy.engine,
-        data.sampler.prompts,
-        measuring.requests,
-        policy.decode,
-        strategy,
-        min_length=measuring.min_length,
-        positions=policy.positions,
-    )
+    solver = make_solver(measuring, policy, data, strategy)
     console = Console(stderr=True, highlight=False)
     with show_progress(console, data.name, len(data.problems)) if console.is_terminal else nullcontext() as tell:
         solutions = solver.solve(data.problems, data.rows, budget=spending.budget, tell=tell)
@@ -246,6 +239,19 @@ def run(model: str, options: Options, asked: Asked, spending: Spending, *, as_js
         sys.stdout.write(json.dumps(without_nonfinite(found)[0], allow_nan=False) + "\n")
         return
     _show(measuring, spending, strategy, solutions)
+
+
+def make_solver(measuring: Measuring, policy: Policy, data: EvaluationSet, strategy: Strategy) -> Solver:
+    """What answers the questions of a data set."""
+    return Solver(
+        policy.engine,
+        data.sampler.prompts,
+        measuring.requests,
+        policy.decode,
+        strategy,
+        min_length=measuring.min_length,
+        positions=policy.positions,
+    )
 
 
 def _settings(measuring: Measuring, spending: Spending, strategy: Strategy) -> dict[str, Any]:
@@ -295,7 +301,7 @@ def _show(measuring: Measuring, spending: Spending, strategy: Strategy, solution
 
 
 def _show_one(one: Solution, say: Any) -> None:
-    say(f"answer: {'none' if one.answer is None else _printable(one.answer)}")
+    say(f"answer: {'none' if one.answer is None else printable(one.answer)}")
     if one.answer is not None:
         others = ", ".join(f"{_short(vote.answer)} ({vote.count})" for vote in one.votes[1:6])
         more = f"; others: {others}" if others else ""
@@ -308,13 +314,8 @@ def _show_one(one: Solution, say: Any) -> None:
     say(f"stopped: {_WHY[one.stopped]}")
 
 
-def _printable(text: str) -> str:
-    """One line without what could move a terminal's cursor or turn its text around: a model may write anything."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
-
-
 def _short(text: str) -> str:
-    text = _printable(text)
+    text = printable(text)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 

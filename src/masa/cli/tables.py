@@ -27,6 +27,11 @@ def share_text(share: Share) -> str:
     return f"{percent(share.share)} ({low}..{high})"
 
 
+def printable(text: str) -> str:
+    """One line without what could move a terminal's cursor or turn its text around: a model may write anything."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+
+
 def wide_console(*, stderr: bool = False) -> Console:
     """Standard output, or error, wide enough for every column even where a pipe says 80."""
     console = Console(highlight=False, stderr=stderr)

@@ -115,6 +115,7 @@ def _folder(job: Job, *, resume: bool) -> tuple[RunFolder, Path | None]:
         seeds={"seed": job.args.seed},
         resume=resume,
         may_differ=checkpoint.MAY_DIFFER,
+        budget=job.budget,
     )
     last = checkpoint.latest(folder.path) if resume else None
     if resume and last is None and folder.last_step():

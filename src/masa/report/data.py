@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from masa.runs import RUN_KEY, RunFolder
+from masa.runs.jsonlines import number as number
 
 Row = dict[str, Any]
 Series = tuple[list[float], list[float]]
@@ -119,16 +120,6 @@ def evaluation_number(row: Mapping[str, Any], name: str) -> float | None:
     """A number of an evaluation, whether or not it is written with its namespace."""
     names = (name, name.rpartition("/")[2])
     return next((value for key in names if (value := number(row.get(key))) is not None), None)
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer beyond all floats
-        return None
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from masa.report.data import Row, number
+from masa.runs.excerpts import Excerpt, excerpts
 
 PROBLEMS, ROLLOUTS, MAX_TEXT = 4, 2, 3000
 """Problems shown, rollouts of each role shown per problem, characters shown of one text."""
@@ -15,27 +16,17 @@ PROBLEMS, ROLLOUTS, MAX_TEXT = 4, 2, 3000
 
 def samples(rows: Sequence[Row]) -> str:
     """HTML of some of a step's problems with some of their rollouts; empty without rollouts."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(str(row.get("problem")), []).append(row)
-    # Groups in which answers differ are the ones that taught something: they come first.
-    order = sorted(groups, key=lambda key: (not _is_mixed(groups[key]), not _has_solution(groups[key])))
-    return "".join(_problem(key, groups[key]) for key in order[:PROBLEMS])
+    return "".join(map(_problem, excerpts(rows, PROBLEMS)))
 
 
-def _problem(key: str, rows: Sequence[Row]) -> str:
-    solutions = [row for row in rows if row.get("role") == "solution"]
-    metas = [row for row in rows if row.get("role") == "meta"]
-    title = f"Problem {key}" + (f" · {rows[0]['task']}" if rows[0].get("task") else "")
-    flags = [word for name, word in (("gated", "gated"), ("audited", "audited")) if rows[0].get(name)]
-    if solutions:
-        correct = sum(row.get("correct") is True for row in solutions)
-        flags.insert(0, f"{correct} of {len(solutions)} correct")
-    right = [row for row in solutions if row.get("correct") is True]
-    wrong = [row for row in solutions if row.get("correct") is not True]
-    # One of each where there are both, so that the difference can be seen.
-    shown = (right[:1] + wrong[:1] + right[1:] + wrong[1:])[:ROLLOUTS] + metas[:ROLLOUTS]
-    text = rows[0].get("problem_text")
+def _problem(one: Excerpt) -> str:
+    first = one.rows[0]
+    title = f"Problem {one.key}" + (f" · {first['task']}" if first.get("task") else "")
+    flags = [word for name, word in (("gated", "gated"), ("audited", "audited")) if first.get(name)]
+    if one.solutions:
+        flags.insert(0, f"{one.correct} of {len(one.solutions)} correct")
+    shown = [*one.some_solutions(ROLLOUTS), *one.predictions[:ROLLOUTS]]
+    text = first.get("problem_text")
     head = f"<h3>{_text(title)}</h3>" + (f"<p>{_text(', '.join(flags))}</p>" if flags else "")
     question = f"<pre>{_text(_clip(text))}</pre>" if isinstance(text, str) else ""
     return f'<div class="card problem">{head}{question}{"".join(map(_rollout, shown))}</div>'
@@ -63,14 +54,6 @@ def _rollout(row: Mapping[str, Any]) -> str:
     text = row.get("text")
     body = f"<pre>{_text(_clip(text))}</pre>" if isinstance(text, str) else ""
     return f'<div class="rollout"><p>{mark} · {_text(" · ".join(facts))}</p>{body}</div>'
-
-
-def _is_mixed(rows: Sequence[Row]) -> bool:
-    return len({row.get("correct") for row in rows if row.get("role") == "solution"}) > 1
-
-
-def _has_solution(rows: Sequence[Row]) -> bool:
-    return any(row.get("role") == "solution" for row in rows)
 
 
 def _clip(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,6 +74,8 @@ class LocalEngine:
         self.compute_dtype = compute_dtype
         self.eos_token_ids = _eos_token_ids(model, tokenizer) if eos_token_ids is None else tuple(eos_token_ids)
         self.num_layers = attention_layers(model.config)
+        self.before_step: Callable[[], None] | None = None
+        """Called before each token step of a generation; what it raises ends the call, as Ctrl-C does."""
 
     def generate(self, requests: Sequence[Request], *, logprobs: bool = False) -> list[Rollout]:
         """One rollout for each request, in order; see `Engine.generate` for the contract.
@@ -180,6 +182,7 @@ class Generation:
         self.logprobs = logprobs
         self.device = _device(engine.model)
         self.waiting = Waiting(requests)
+        self.before_step = engine.before_step
         self.slots = min(engine.max_batch_size, len(requests))
         self.cache = SlotCache(engine.num_layers, self.slots, dtype=engine.compute_dtype)
         vocabulary = _vocabulary(engine.model)
@@ -205,6 +208,8 @@ class Generation:
     def run(self) -> list[Rollout]:
         """One rollout for each request, in order."""
         while True:
+            if self.before_step is not None:
+                self.before_step()
             self._admit()
             if not len(self.live):
                 return self._rollouts()

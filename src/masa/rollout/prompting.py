@@ -62,7 +62,7 @@ class PromptBuilder:
             where = f"column {self._problem_column!r}"
         else:
             prompt = row.get("prompt")
-            text = prompt if isinstance(prompt, str) else _last_user_text(prompt)
+            text = prompt if isinstance(prompt, str) else last_user_text(prompt)
             where = "a user message in column 'prompt'"
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"row {key} of the training set has no text in {where}: set problem_column to where it is")
@@ -78,7 +78,7 @@ class PromptBuilder:
         """The row's own prompt, with one sentence that names the hinted notions if there are any."""
         prompt: Prompt = row["prompt"]
         safe = [notion for notion in hint if not any(token in notion for token in self._special_tokens)]
-        return _replace_user_text(prompt, lambda text: add_hint(text, safe)) if safe else prompt
+        return replace_user_text(prompt, lambda text: add_hint(text, safe)) if safe else prompt
 
     def meta_prompt(self, problem: Problem, row: Mapping[str, Any], context: str = "") -> Prompt:
         """The request to foretell this problem's solutions; `context` follows the problem's text on its own line."""
@@ -86,7 +86,7 @@ class PromptBuilder:
         request = build_meta_prompt(
             text, template=self._template, min_length=self._min_length, max_length=self._max_length
         )
-        return _replace_user_text(row["prompt"], lambda _: request)
+        return replace_user_text(row["prompt"], lambda _: request)
 
     def template_text(self, problem: Problem, row: Mapping[str, Any]) -> str:
         """What stands around the problem in its prompt: system message, instructions, other turns."""
@@ -113,14 +113,20 @@ class PromptBuilder:
         return self._ids[name]
 
 
-def _last_user_text(prompt: Any) -> Any:
+def last_user_text(prompt: Any) -> Any:
+    """What the last user message of a chat says; None if there is none."""
     for message in reversed(prompt or []):
         if message.get("role") == "user":
             return message.get("content")
     return None
 
 
-def _replace_user_text(prompt: Prompt, change: Callable[[str], str]) -> Prompt:
+def replace_user_text(prompt: Prompt, change: Callable[[str], str]) -> Prompt:
+    """The prompt with its text, or that of its last user message, changed; the rest as it was.
+
+    Raises:
+        UserError: for a chat without a user message.
+    """
     if isinstance(prompt, str):
         return change(prompt)
     users = [i for i, message in enumerate(prompt) if message["role"] == "user"]

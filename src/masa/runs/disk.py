@@ -14,10 +14,12 @@ _WORDS = ("no space left", "disk quota", "file write failed")
 
 def is_full(error: BaseException) -> bool:
     """Whether an error, or one it came from, says that the disk or the user's quota is full."""
+    passed: set[int] = set()  # a chain may run in a circle: `raise error from error`
     seen: BaseException | None = error
-    while seen is not None:
+    while seen is not None and id(seen) not in passed:
         if getattr(seen, "errno", None) in _FULL or any(word in str(seen).casefold() for word in _WORDS):
             return True
+        passed.add(id(seen))
         seen = seen.__cause__ or seen.__context__
     return False
 

@@ -81,6 +81,7 @@ class RunFolder:
         seeds: Mapping[str, int] | None = None,
         resume: bool = False,
         may_differ: Collection[str] = (),
+        budget: Mapping[str, float] | None = None,
     ) -> Self:
         """A folder for a new run, or with `resume` the folder of a run that goes on.
 
@@ -90,6 +91,7 @@ class RunFolder:
             seeds: the run's seeds by name.
             resume: go on with the run that is there. The caller then calls `rewind` with its checkpoint's step.
             may_differ: settings (dotted names) that a resumed run may change, such as its number of steps.
+            budget: limits that end the run early, by name; a resumed run may have others.
 
         Raises:
             UserError: if the folder holds another run, or with `resume` none, or one whose settings differ.
@@ -103,11 +105,14 @@ class RunFolder:
             raise UserError(f"output {folder.path} is a file, not a folder: name another one with --output")
         if resume:
             run = folder._check_resumable(settings, run, may_differ)
+            run.pop("budget", None)
         elif found := folder._traces():
             raise UserError(
                 f"output folder {folder.path} holds another run ({found[0]}): continue it with --resume, "
                 "or name another folder with --output"
             )
+        if budget:
+            run["budget"] = dict(budget)
         folder.rollouts_path.mkdir(parents=True, exist_ok=True)
         for written in (folder.path, folder.rollouts_path):
             remove_leftovers(written)

@@ -73,6 +73,16 @@ def _without_nonfinite(value: Any) -> tuple[Any, int]:
     return value, 0
 
 
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer beyond all floats
+        return None
+
+
 def encode_row(row: Mapping[str, Any]) -> bytes:
     """One line, newline included. Non-finite numbers are left out and counted under the key `nonfinite`."""
     cleaned, dropped = without_nonfinite(plain(row))

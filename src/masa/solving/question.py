@@ -91,13 +91,7 @@ class Question:
         """What came of it; `rival` is the chance that two wrong samples agree."""
         votes, counts = self.ballot.votes, self.ballot.counts
         winner = votes[0].answer if votes else None
-        text = None
-        if winner is not None:
-            text = next(
-                text
-                for text, answer in zip(self.texts, self.answers, strict=True)
-                if answer is not None and self.ballot.meaning(answer) == winner
-            )
+        shown = self._shown(winner)
         return Solution(
             key=self.problem.key,
             question=self.problem.text,
@@ -105,7 +99,9 @@ class Question:
             confidence=leads_by_beta(counts, self.belief) if stopping is None else stopping.leads(counts, self.belief),
             likely_right=likely_right(counts, self.belief, rival),
             votes=votes,
-            text=text,
+            text=None if shown is None else self.texts[shown],
+            length=0 if shown is None else self.rollouts[shown].length,
+            finish_reason=None if shown is None else self.rollouts[shown].finish_reason,
             samples=self.drawn,
             cut=sum(rollout.finish_reason is FinishReason.CUTOFF for rollout in self.rollouts),
             stopped=self.stopped or StopReason.BUDGET,
@@ -113,6 +109,18 @@ class Question:
             meta_tokens=self.meta_tokens,
             foretold=self._foretold(),
         )
+
+    def _shown(self, winner: str | None) -> int | None:
+        """Place of the sample that speaks for the winner; of the first of all where there is no winner."""
+        if winner is None:
+            return 0 if self.texts else None
+        stating = [
+            place
+            for place, answer in enumerate(self.answers)
+            if answer is not None and self.ballot.meaning(answer) == winner
+        ]
+        ended = [place for place in stating if self.rollouts[place].finish_reason is FinishReason.STOP]
+        return (ended or stating)[0]
 
     def _foretold(self) -> Foretold | None:
         if self.estimate is None:

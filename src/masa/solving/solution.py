@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from masa.records import FinishReason
 from masa.solving.votes import Vote
 
 
@@ -61,7 +62,11 @@ class Solution:
     votes: tuple[Vote, ...]
     """Answers by their votes; of equally many the one that was given first is ahead."""
     text: str | None
-    """A whole sample that states the answer."""
+    """A whole sample that states the answer, if possible one that ended by itself; the first where none states it."""
+    length: int
+    """Of that sample, in tokens; 0 without any sample."""
+    finish_reason: FinishReason | None
+    """Why that sample ended."""
     samples: int
     """Drawn; those without a final answer do not vote."""
     cut: int

@@ -12,7 +12,7 @@ from masa.training.presets import AUTO, NEVER, SPENT_ON_OTHERS
 if TYPE_CHECKING:
     from masa.training.config import MASAConfig
 
-_LEAST: dict[str, float] = {
+LEAST: dict[str, float] = {
     "min_solution_length": 1,
     "max_completion_length": 1,
     "max_meta_length": 1,
@@ -31,7 +31,8 @@ _LEAST: dict[str, float] = {
     "meta_audit_weight": 1,
     "allocation_least": 2,
 }
-_CHOICES = {
+"""Settings that are at least so much, where they are given."""
+CHOICES = {
     "loss_denominator": ("live", "all"),
     "difficulty_reward": ("power", "brier"),
     "length_reward": ("range", "log-ratio"),
@@ -43,7 +44,8 @@ _CHOICES = {
     "cutoff_rule": ("paper", "median", "quantile"),
     "meta_problems": ("all", "unseen"),
 }
-_SHARES = (
+"""Settings that are one of a few words."""
+SHARES = (
     "audit_rate",
     "max_gated_share",
     "difficulty_base",
@@ -51,7 +53,8 @@ _SHARES = (
     "gate_threshold",
     "precision_floor",
 )
-_POSITIVE = (
+"""Settings from 0 to 1."""
+POSITIVE = (
     "expert_learning_rate",
     "warm_start_learning_rate",
     "meta_weight",
@@ -59,6 +62,7 @@ _POSITIVE = (
     "cutoff_factor",
     "reward_timeout",
 )
+"""Settings above 0 and finite, where they are given."""
 
 
 def contradictions(config: MASAConfig) -> list[str]:
@@ -87,24 +91,24 @@ def batch_contradictions(config: MASAConfig) -> list[str]:
 def _out_of_range(config: MASAConfig) -> list[str]:
     found = [
         unknown_key_message(name, str(getattr(config, name)), [c for c in choices if c is not None])
-        for name, choices in _CHOICES.items()
+        for name, choices in CHOICES.items()
         if getattr(config, name) not in choices
     ]
     if config.gate not in PREDICTORS:
         found.append(unknown_key_message("gate", str(config.gate), PREDICTORS))
     found.extend(
         f"{name} is {getattr(config, name)}: it must lie between 0 and 1"
-        for name in _SHARES
+        for name in SHARES
         if not 0 <= getattr(config, name) <= 1
     )
     found.extend(
         f"{name} is {value}: it must be at least {least}"
-        for name, least in _LEAST.items()
+        for name, least in LEAST.items()
         if (value := getattr(config, name)) is not None and not value >= least
     )
     found.extend(
         f"{name} is {value}: it must be above 0 and finite"
-        for name in _POSITIVE
+        for name in POSITIVE
         if (value := getattr(config, name)) is not None and not 0 < value < math.inf
     )
     if not 0 < config.cutoff_quantile < 1:

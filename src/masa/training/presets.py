@@ -14,7 +14,7 @@ AUTO = "auto"
 SPENT_ON_OTHERS = ("before", "best")
 """Values of `refill` that spend what the gate saves on further problems."""
 
-_COMMON: dict[str, Any] = {
+COMMON: dict[str, Any] = {
     "epsilon_high": 0.28,
     "num_meta_generations": 0,
     "parallel_steps": NEVER,
@@ -31,18 +31,19 @@ _COMMON: dict[str, Any] = {
     "expert_include_unsolved": False,
     "hints": False,
 }
+"""What presets decide, and what they decide of it unless they say otherwise."""
 
 SAME_AS_SOLUTIONS = "num_generations"
 HALF_OF_SOLUTIONS = "num_generations / 2"
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "grpo": _COMMON,
-        "dapo": _COMMON | {"refill": "after"},
-        "greso": _COMMON | {"parallel_steps": 0, "gate": "history", "refill": "before"},
-        "masa": _COMMON | {"num_meta_generations": SAME_AS_SOLUTIONS},
-        "masa-expert": _COMMON | {"num_meta_generations": SAME_AS_SOLUTIONS, "expert_sft": True},
-        "masa-efficient": _COMMON
+        "grpo": COMMON,
+        "dapo": COMMON | {"refill": "after"},
+        "greso": COMMON | {"parallel_steps": 0, "gate": "history", "refill": "before"},
+        "masa": COMMON | {"num_meta_generations": SAME_AS_SOLUTIONS},
+        "masa-expert": COMMON | {"num_meta_generations": SAME_AS_SOLUTIONS, "expert_sft": True},
+        "masa-efficient": COMMON
         | {
             "num_meta_generations": SAME_AS_SOLUTIONS,
             "parallel_steps": 120,
@@ -52,8 +53,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "expert_sft": True,
             "hints": True,
         },
-        "mapr": _COMMON | {"num_meta_generations": HALF_OF_SOLUTIONS},
-        "mapr-efficient": _COMMON
+        "mapr": COMMON | {"num_meta_generations": HALF_OF_SOLUTIONS},
+        "mapr-efficient": COMMON
         | {
             "num_meta_generations": HALF_OF_SOLUTIONS,
             "parallel_steps": 80,
@@ -61,7 +62,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "cutoff": True,
             "cutoff_factor": 1.5,
         },
-        "masa-plus": _COMMON
+        "masa-plus": COMMON
         | {
             "parallel_steps": 0,
             "gate": "stacked",

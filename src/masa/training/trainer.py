@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
-from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
 
 from masa.errors import UserError
@@ -43,6 +42,7 @@ from masa.training.interruption import Interruption
 from masa.training.launcher import refuse_lost_processes
 from masa.training.measures import Measures
 from masa.training.microbatches import build_micro_batches, denominators
+from masa.training.model_card import CardedTrainer
 from masa.training.nonfinite import FiniteUpdates, finite_outputs
 from masa.training.packed_forward import PackedForward
 from masa.training.problem_stream import ProblemStream
@@ -56,7 +56,7 @@ from masa.training.sft import Example, Imitation
 StepListener = Callable[[dict[str, Any]], None]
 
 
-class MASATrainer(GRPOTrainer):  # type: ignore[misc]
+class MASATrainer(CardedTrainer):
     """GRPO on experience that the policy itself helps to choose (arXiv 2510.03259).
 
     Takes `GRPOTrainer`'s arguments with a [`MASAConfig`] as `args`. Preset `grpo` with `loss_denominator: all` has
@@ -71,8 +71,6 @@ class MASATrainer(GRPOTrainer):  # type: ignore[misc]
     Raises:
         UserError: on arguments that contradict each other or that the method cannot serve.
     """
-
-    _tag_names = ["trl", "grpo", "masa"]  # noqa: RUF012 - TRL's own declaration
 
     def __init__(
         self,

@@ -1,0 +1,95 @@
+"""The commands that pages show, and how each is tried."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pages import PAGES, blocks, inline_code
+
+PROGRAMS = ("masa", "make", "python", "python3", "accelerate", "torchrun", "pip", "uv", "apt-get", "hf", "curl")
+
+NOT_RUN = {
+    "masa eval MODEL --data math500,gsm8k --data-dir DATA --n 8 --k 1,8": "needs the files of two benchmarks",
+    "masa eval smollm2-135m --data configs/smollm2.yaml --n 4 --max-tokens 40": "needs a model that must be fetched",
+    "masa probe smollm2-135m --data configs/smollm2.yaml --n 4 --m 4 --limit 24 --max-tokens 40 "
+    "--max-meta-tokens 100 --min-length 4": "needs a model that must be fetched",
+    "masa models get smollm2-135m": "fetches 93 MB",
+    "masa tiny build -o FOLDER": "takes 90 minutes",
+    "masa push runs/default owner/name": "uploads to the Hub",
+}
+"""Commands of masa that no test runs, and why: the real command line parses them all the same."""
+
+SHRUNK = {
+    "eval": "--limit 2 --n 2 --max-tokens 12",
+    "probe": "--limit 2 --n 2 --m 2 --max-tokens 24 --max-meta-tokens 24",
+    "solve": "--samples 2 --predictions 1 --max-tokens 16 --max-meta-tokens 24",
+    "report": "",
+    "push": "",
+    "data": "",
+}
+"""What is added to a command that is run, so that it ends in a second; the last of two equal options counts."""
+
+OTHERS = {
+    "python3 -m venv .venv": "makes the environment that the tests run in",
+    "python3 -m venv ~/vllm": "`make test-vllm` makes one",
+    "pip install -c constraints-cpu.txt torch -e '.[dev]'": "fills it",
+    "pip install 'masa-rl[peft]'": "an extra; a test looks it up",
+    "apt-get install bubblewrap": "changes the machine",
+    "hf auth login": "the Hub's own",
+    "python examples/NAME.py": "tests/docs/test_examples.py runs them",
+    "python benchmarks/predictors.py": "tests/evaluation and an hour",
+}
+"""Commands of other programs than masa and make."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One shown command."""
+
+    text: str
+    page: str = field(default="", compare=False)
+    is_mention: bool = field(default=False, compare=False)
+    """Whether it stands in a sentence rather than in a block to type from."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """Those of masa."""
+        return shlex.split(self.text)[1:]
+
+    @property
+    def is_synopsis(self) -> bool:
+        """Whether it shows what may be said rather than something to type."""
+        return self.is_mention or bool(re.search(r"\[--|\[[A-Z]+\]|\.\.\.|\b(?:FILE|RUN|MODEL)\b", self.text))
+
+
+def commands() -> list[Command]:
+    """All of them once, those of blocks before those of sentences."""
+    found = dict.fromkeys(sorted(_all(), key=lambda command: command.is_mention))
+    return list(found)
+
+
+def _all() -> Iterator[Command]:
+    """Lines of fenced blocks that are not code, and what stands in backticks."""
+    for page in PAGES:
+        if page.name == "commands.md":  # made from the code
+            continue
+        for block in blocks(page):
+            if block.language in ("", "bash", "sh", "shell"):
+                for line in block.text.replace("\\\n", " ").splitlines():
+                    yield from _command(page.name, re.split(r"\s#\s", line)[0])
+        for code in inline_code(page):
+            if " " in code:
+                yield from _command(page.name, code, is_mention=True)
+
+
+def _command(page: str, line: str, *, is_mention: bool = False) -> Iterator[Command]:
+    text = " ".join(line.split()).removeprefix("$ ").removeprefix(".venv/bin/")
+    program, _, rest = text.partition(" ")
+    if program in ("accelerate", "torchrun") and " -m masa.cli " in text:
+        # The launcher's part is accelerate's; what is launched is ours.
+        yield Command("masa " + text.split(" -m masa.cli ")[1], page)
+    elif program in PROGRAMS and rest:
+        yield Command(text, page, is_mention)
