@@ -146,7 +146,8 @@ class OwnProcess(_Remote):
         self._log = Path(path)
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         # Threads are not tied to cores: the learner's use them in turn.
-        environment = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "WARNING"} | environment
+        defaults = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"}
+        environment = defaults | environment
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         try:

@@ -70,6 +70,7 @@ class Worker:
     def _build(self, settings: dict[str, Any]) -> Any:
         # The model in this process: weights are handed over by reference, and seeds rule alone.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # nothing goes over the network unasked
         if settings.get("enforce_eager") and "torch" not in sys.modules:
             os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # its sampler would be compiled all the same
         try:
