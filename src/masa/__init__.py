@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from masa.records import Outcome, Prediction, Problem, Request, Rollout
     from masa.report import write_report
     from masa.rollout.local import LocalEngine
+    from masa.rollout.vllm import VLLMEngine
     from masa.training.config import MASAConfig
     from masa.training.trainer import MASATrainer
 
@@ -24,6 +25,7 @@ _WHERE = {
     "Problem": "masa.records",
     "Request": "masa.records",
     "Rollout": "masa.records",
+    "VLLMEngine": "masa.rollout.vllm",
     "grade": "masa.grading",
     "meta_reward": "masa.awareness",
     "parse_prediction": "masa.awareness",
@@ -40,6 +42,7 @@ __all__ = [
     "Problem",
     "Request",
     "Rollout",
+    "VLLMEngine",
     "grade",
     "meta_reward",
     "parse_prediction",

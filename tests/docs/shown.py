@@ -35,6 +35,7 @@ SHRUNK = {
 
 OTHERS = {
     "python3 -m venv .venv": "makes the environment that the tests run in",
+    "python3 -m venv ~/vllm": "`make test-vllm` makes one",
     "pip install -c constraints-cpu.txt torch -e '.[dev]'": "fills it",
     "pip install 'masa-rl[peft]'": "an extra; a test looks it up",
     "pip install 'masa-rl[serve]'": "an extra; a test looks it up",

@@ -60,19 +60,20 @@ def is_plain_linear(layer: nn.Module) -> bool:
     """Whether `PackedLinear` takes it: `nn.Linear`, or PEFT's LoRA around one without its variants and biases."""
     if type(layer) is nn.Linear:
         return True
-    if not _is_lora(layer) or type(_plain(layer)) is not nn.Linear:
+    if not is_lora(layer) or type(_plain(layer)) is not nn.Linear:
         return False
     lora: Any = layer
     is_settled = not (lora.merged and lora.disable_adapters)
     return is_settled and not len(lora.lora_variant) and all(part.bias is None for part in lora.lora_B.values())
 
 
-def _is_lora(layer: nn.Module) -> bool:
+def is_lora(layer: nn.Module) -> bool:
+    """Whether it is PEFT's LoRA around a linear layer."""
     return type(layer).__module__ == "peft.tuners.lora.layer" and type(layer).__name__ == "Linear"
 
 
 def _plain(layer: nn.Module) -> nn.Module:
-    base: nn.Module = layer.get_base_layer() if _is_lora(layer) else layer  # type: ignore[operator]
+    base: nn.Module = layer.get_base_layer() if is_lora(layer) else layer  # type: ignore[operator]
     return base
 
 
@@ -83,7 +84,7 @@ def _adapter(layers: Sequence[nn.Module], dtype: torch.dtype) -> tuple[torch.Ten
     for layer in layers:
         lora: Any = layer
         names = []
-        if _is_lora(layer) and not lora.merged and not lora.disable_adapters:
+        if is_lora(layer) and not lora.merged and not lora.disable_adapters:
             names = [name for name in lora.active_adapters if name in lora.lora_A]
         down.extend(lora.lora_A[name].weight.to(dtype) for name in names)
         parts = [(lora.lora_B[name].weight * lora.scaling[name]).to(dtype) for name in names]

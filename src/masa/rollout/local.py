@@ -93,7 +93,7 @@ class LocalEngine:
     @contextmanager
     def generation(self, requests: Sequence[Request], *, logprobs: bool = False) -> Iterator[Generation]:
         """What `generate` runs, ready to run once while the context lasts."""
-        self._check("request", [(request.prompt_ids, request.max_tokens) for request in requests])
+        self.check("request", [(request.prompt_ids, request.max_tokens) for request in requests], self.positions)
         positions = max(len(request.prompt_ids) + request.max_tokens for request in requests)
         with _evaluation(self.model), _threads(self.num_threads), self._forward(positions) as forward:
             yield Generation(self, forward, requests, logprobs)
@@ -112,7 +112,7 @@ class LocalEngine:
         width = int(config.get_text_config(decoder=True).hidden_size)
         if not prompts:
             return np.empty((0, width), dtype=np.float32)
-        self._check("prompt", [(prompt, 0) for prompt in prompts])
+        self.check("prompt", [(prompt, 0) for prompt in prompts], self.positions)
         distinct = list(dict.fromkeys(prompts))
         blocks: list[NDArray[np.float32]] = []
         numbers: list[int] = []
@@ -147,9 +147,12 @@ class LocalEngine:
         found = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
         return None if found is None else int(found)
 
-    def _check(self, kind: str, prompts: Sequence[tuple[tuple[int, ...], int]]) -> None:
-        """Refuse prompts, each with the tokens that may follow it, that the model cannot take."""
-        positions = self.positions
+    def check(self, kind: str, prompts: Sequence[tuple[tuple[int, ...], int]], positions: int | None) -> None:
+        """Refuse prompts, each with the tokens that may follow it, that the model cannot take.
+
+        Raises:
+            ValueError: naming the first of them as one of this `kind`.
+        """
         vocabulary = _vocabulary(self.model)
         for index, (prompt, limit) in enumerate(prompts):
             length = len(prompt)

@@ -65,10 +65,10 @@ class SharedEngine:
         }
         return [by_place[i] for i in range(len(requests))]
 
-    def generate_own(self, requests: Sequence[Request]) -> list[Rollout]:
+    def generate_own(self, requests: Sequence[Request], *, logprobs: bool = False) -> list[Rollout]:
         """One rollout for each of this process's own requests; called by all processes together."""
         with self._whole():
-            return self.engine.generate(requests)
+            return self.engine.generate(requests, logprobs=logprobs)
 
     def prompt_states(self, prompts: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
         """The last hidden state at the end of each prompt, [prompts, width]; see `Engine.prompt_states`."""

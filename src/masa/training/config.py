@@ -146,6 +146,10 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     expert_consistent: bool = _help("Only predictions whose own numbers were already near the truth.", False)
 
     # The machine
+    vllm_python: str | None = _help(
+        "`use_vllm` in mode `colocate`: interpreter of an environment that has vLLM, which then runs in a process of "
+        "its own; default: vLLM is in this environment and process."
+    )
     bf16: bool | str | None = _help(
         "bfloat16 arithmetic over float32 weights, in rollouts and updates; `auto`: where the machine is fast at it. "
         "Default: TRL's on a GPU, off on a CPU."
@@ -196,6 +200,11 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     def draws_over_problems(self) -> float:
         """Problems that a step draws at most, over `problems_a_step`."""
         return 1.0 if self.refill == "none" else cast(float, self.refill_limit)
+
+    @property
+    def corrects_sampling(self) -> bool:
+        """Whether the loss is corrected for the engine's probabilities, which it must then hand out."""
+        return bool(self.use_vllm and self.vllm_importance_sampling_correction)
 
     def request_maker(self) -> RequestMaker:
         """Requests under this run's seed, sampling and limits."""

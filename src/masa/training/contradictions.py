@@ -73,6 +73,7 @@ def contradictions(config: MASAConfig) -> list[str]:
         *_phases(config),
         *_spending(config),
         *_lengths(config),
+        *(_vllm(config) if config.use_vllm else []),
     ]
 
 
@@ -221,3 +222,23 @@ def _lengths(config: MASAConfig) -> list[str]:
             f"({config.max_completion_length}), since predictions range from one to the other"
         ]
     return []
+
+
+_MODES = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
+
+
+def _vllm(config: MASAConfig) -> list[str]:
+    """What of TRL's settings of vLLM only TRL's own path serves, and what does not go together."""
+    found = []
+    if config.vllm_mode == "server" and config.vllm_python is not None:
+        found.append("vllm_python starts a vLLM of the run's own: leave it out, or set vllm_mode to 'colocate'")
+    if config.vllm_mode not in ("server", "colocate"):
+        found.append(unknown_key_message("vllm_mode", config.vllm_mode, ("colocate", "server")))
+    if config.vllm_importance_sampling_mode not in _MODES:
+        found.append(unknown_key_message("vllm_importance_sampling_mode", config.vllm_importance_sampling_mode, _MODES))
+    if config.corrects_sampling:
+        if config.loss_type == "vespo" and config.vllm_importance_sampling_mode.startswith("sequence"):
+            found.append("loss_type 'vespo' needs vllm_importance_sampling_mode 'token_truncate' or 'token_mask'")
+        if config.use_liger_kernel:
+            found.append("use_liger_kernel leaves no place for vllm_importance_sampling_correction: set one to false")
+    return found

@@ -200,14 +200,26 @@ class ExperienceMaker:
             ):
                 is_masked = config.mask_truncated_completions and rollout.finish_reason is not FinishReason.STOP
                 rows.append(
-                    Row(prompt_ids, rollout.token_ids, advantage, "solution", solution.is_live, is_masked, weight, key)
+                    Row(
+                        prompt_ids,
+                        rollout.token_ids,
+                        advantage,
+                        "solution",
+                        solution.is_live,
+                        is_masked,
+                        weight,
+                        key,
+                        rollout.logprobs,
+                    )
                 )
             if not meta.rewards:
                 continue  # no outcome, no truth: these predictions stay out of the loss
             meta.advantages, is_live = scored_advantages([reward.total for reward in meta.rewards], meta_scale)
             weight = 1.0 if group.decision is None else group.decision.weight(config.meta_audit_weight)
             rows += [
-                Row(meta.prompt_ids, rollout.token_ids, advantage, "meta", is_live, weight=weight, group=key)
+                Row(
+                    meta.prompt_ids, rollout.token_ids, advantage, "meta", is_live, False, weight, key, rollout.logprobs
+                )
                 for rollout, advantage in zip(meta.rollouts, meta.advantages, strict=True)
             ]
         return rows

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from masa.processes import Team, deal
+from masa.training.importance import SAMPLED, sampled_column
 
 TOKEN_MEAN_LOSSES = frozenset({"dapo", "cispo", "vespo"})
 """TRL divides the sum over tokens by `num_items_in_batch`, given to it: dropping rows needs no factor."""
@@ -53,6 +54,8 @@ class Row:
     """How many rows it counts for, a positive number."""
     group: int = 0
     """Names the rows that one process learns from."""
+    logprobs: tuple[float, ...] | None = None
+    """The completion's, under the distribution it was drawn from, where importance correction needs them."""
 
     @property
     def width(self) -> int:
@@ -247,4 +250,7 @@ def _collate(
         "advantages": torch.tensor([row.advantage * factor for row in rows] + [0.0] * fill, dtype=torch.float32),
         "num_items_in_batch": torch.tensor(float(num_items)),
     }
+    sampled = sampled_column([*(row.logprobs for row in rows), *[()] * fill], completion_width)
+    if sampled is not None:
+        batch[SAMPLED] = sampled
     return {name: tensor.to(device) for name, tensor in batch.items()}

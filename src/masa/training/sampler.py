@@ -44,6 +44,7 @@ class Sampler:
         self._meta_size = config.num_meta_generations or 0
         self._limits = limits
         self._requests = config.request_maker()
+        self._logprobs = config.corrects_sampling
 
     def prompt(self, groups: Sequence[ProblemGroup], step: int, *, hinted: bool = False) -> None:
         """Prompts of the solution rollouts; hinted, each names the notions of one valid prediction of its own draw."""
@@ -71,7 +72,7 @@ class Sampler:
             for group in groups
             if self._config.meta_problems == "all" or self.advisers.predictor.wants_predictions(group.problem)
         ]
-        self._take_predictions(wanted, self.engine.generate(self._meta_requests(wanted, step)))
+        self._take_predictions(wanted, self._generate(self._meta_requests(wanted, step)))
         self.read_hidden(groups)
 
     def read_hidden(self, groups: Sequence[ProblemGroup]) -> None:
@@ -85,7 +86,7 @@ class Sampler:
         """Sample solution rollouts of all groups that have prompts, and meta rollouts beside them if asked."""
         solutions = [request for group in groups for request in self._solution_requests(group, step)]
         metas = self._meta_requests(groups, step) if with_predictions else []
-        rollouts = self.engine.generate([*solutions, *metas])
+        rollouts = self._generate([*solutions, *metas])
         texts = self.decode(rollouts[: len(solutions)])
         start = 0
         for group in groups:
@@ -95,6 +96,9 @@ class Sampler:
         if with_predictions:
             self._take_predictions(groups, rollouts[len(solutions) :])
             self.read_hidden(groups)
+
+    def _generate(self, requests: list[Request]) -> list[Rollout]:
+        return self.engine.generate(requests, logprobs=self._logprobs)
 
     def _solution_requests(self, group: ProblemGroup, step: int) -> list[Request]:
         return self._requests.solutions(

@@ -33,7 +33,6 @@ def unsupported(
         "tools": bool(tools),
         "rollout_func": rollout_func is not None,
         "environment_factory": environment_factory is not None,
-        "use_vllm": config.use_vllm,
         "use_transformers_continuous_batching": config.use_transformers_continuous_batching,
         "images": "image" in columns or "images" in columns,
         "a streaming dataset": not isinstance(train_dataset, Dataset),
@@ -49,6 +48,13 @@ def unsupported(
         "repetition_penalty": config.repetition_penalty != 1.0,
         "generation_kwargs": bool(config.generation_kwargs),
         "cache_implementation": config.cache_implementation is not None,
+        "use_vllm in several processes": config.use_vllm and config.world_size > 1,
+        "use_vllm with deepspeed or fsdp": config.use_vllm and bool(config.deepspeed or config.fsdp),
+        "vllm_tensor_parallel_size > 1": config.use_vllm and config.vllm_tensor_parallel_size > 1,
+        "vllm_enable_sleep_mode": config.use_vllm and config.vllm_enable_sleep_mode,
+        "vllm_structured_outputs_regex": config.use_vllm and config.vllm_structured_outputs_regex is not None,
+        "vllm_server_base_url (give host and port)": config.use_vllm and config.vllm_server_base_url is not None,
+        "vllm_model_impl other than 'vllm'": config.use_vllm and config.vllm_model_impl != "vllm",
         f"loss_type {config.loss_type!r}": config.loss_type not in ROW_DROPPING_LOSSES,
     }
     return [name for name, is_used in found.items() if is_used]
@@ -61,6 +67,12 @@ def refuse(config: MASAConfig, reasons: list[str]) -> None:
             f"preset {config.preset!r} does not serve {', '.join(reasons)} yet: leave it out, or use preset 'grpo' "
             "with num_meta_generations 0, gate 'none' and refill 'none', which keeps TRL's own path"
         )
+
+
+def refuse_beside_vllm(config: MASAConfig, reasons: list[str]) -> None:
+    """Raise a UserError for what was found out after TRL's own vLLM had been left to ours."""
+    if reasons and config.use_vllm:
+        raise UserError(f"use_vllm is not served for {', '.join(reasons)}: leave it out")
 
 
 def has_learned_positions(model: nn.Module) -> bool:

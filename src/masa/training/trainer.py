@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -28,13 +28,16 @@ from masa.records import Rollout
 from masa.rollout.local import LocalEngine
 from masa.rollout.prompting import PromptBuilder
 from masa.rollout.shared import SharedEngine
+from masa.rollout.vllm import VLLMEngine
 from masa.runs import Ledger, RunFolder
 from masa.seeding import Purpose
 from masa.training import checkpoint, machine, sharding, support, trackers, trl_logs
 from masa.training.advisers import make_advisers
 from masa.training.config import MASAConfig
+from masa.training.engines import make_engine, trls_vllm_left_out
 from masa.training.experience import Experience, ExperienceMaker
 from masa.training.imitation import ExpertLoop, make_imitation, warm_start
+from masa.training.importance import ImportanceCorrection
 from masa.training.interruption import Interruption
 from masa.training.launcher import refuse_lost_processes
 from masa.training.measures import Measures
@@ -89,14 +92,18 @@ class MASATrainer(CardedTrainer):
             environment_factory=kwargs.get("environment_factory"),
         )
         support.refuse(args, reasons)
-        super().__init__(
-            model, reward_funcs, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs
-        )
-        reasons += sharding.unserved(self._dist, args, self.model)
+        with nullcontext() if reasons else trls_vllm_left_out(args):
+            super().__init__(
+                model, reward_funcs, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs
+            )
+        late = sharding.unserved(self._dist, args, self.model)
         if support.has_learned_positions(self.model):
-            reasons.append("a model with learned positions (its log-probabilities are wrong under TRL's left padding)")
+            late.append("a model with learned positions (its log-probabilities are wrong under TRL's left padding)")
         if self._is_vlm:
-            reasons.append("a vision-language model")
+            late.append("a vision-language model")
+        if not reasons:
+            support.refuse_beside_vllm(args, late)
+        reasons += late
         support.refuse(args, reasons)
         self.run: RunFolder | None = None
         self.step_listeners: list[StepListener] = []
@@ -109,16 +116,12 @@ class MASATrainer(CardedTrainer):
         args: MASAConfig = self.args
         self.team = Team()
         refuse_lost_processes(self.team.size)
-        engine = LocalEngine(
-            self.model,
-            self._tokenizer,
-            max_batch_size=args.engine_batch_size,
-            eos_token_ids=self.eos_token_ids,
-            compute_dtype=torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None,
-        )
+        engine = make_engine(self)
+        self.use_vllm: bool = args.use_vllm
+        self.importance = ImportanceCorrection.of(args)
         self.is_sharded = sharding.is_sharded(self._dist)
-        self.engine: LocalEngine | SharedEngine = engine
-        if self.team.size > 1 or self.is_sharded:
+        self.engine: LocalEngine | VLLMEngine | SharedEngine = engine
+        if isinstance(engine, LocalEngine) and (self.team.size > 1 or self.is_sharded):
             self.engine = SharedEngine(engine, self.team, partial(sharding.whole_weights, self))
         self.packed = PackedForward.where_possible(
             args,
@@ -224,6 +227,8 @@ class MASATrainer(CardedTrainer):
         if self.serves_own_experience and self.model.training and not inputs["completion_ids"].size(0):
             # No parameter takes part, so gradients stay None and AdamW, which moves on zeros, does not move.
             return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+        if self.serves_own_experience and self.importance is not None:
+            self.importance.begin(inputs)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def _get_per_token_logps_and_entropies(
@@ -242,9 +247,12 @@ class MASATrainer(CardedTrainer):
             *args,
             **kwargs,
         )
-        if not self.serves_own_experience or self.packed is None:
+        if not self.serves_own_experience:
             return own()
-        return self.packed(input_ids, attention_mask, logits_to_keep, own)
+        scores = own() if self.packed is None else self.packed(input_ids, attention_mask, logits_to_keep, own)
+        if self.importance is not None and self.model.training:
+            self.importance.complete(scores[0], self._metrics["train"])
+        return scores
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         loss = super().training_step(model, inputs, num_items_in_batch)
@@ -277,7 +285,9 @@ class MASATrainer(CardedTrainer):
         )
         self._evaluation_draws = (step, drawn + len(requests))
         generate = self.engine.generate_own if isinstance(self.engine, SharedEngine) else self.engine.generate
-        return [list(rollout.token_ids) for rollout in generate(requests)], None
+        rollouts = generate(requests, logprobs=self.importance is not None)
+        logprobs = None if self.importance is None else [list(rollout.logprobs or ()) for rollout in rollouts]
+        return [list(rollout.token_ids) for rollout in rollouts], logprobs
 
     def _own_rewards(self, *answers: Any) -> Tensor:
         """Rewards of this process's answers; TRL would gather those of all, which must then be as many on each."""

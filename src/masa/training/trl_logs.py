@@ -8,8 +8,13 @@ from typing import Any
 from masa.training.experience import Experience
 from masa.training.measures import trl_metrics
 
-_LEARNER_METRICS = {"entropy/live": "entropy", "clip_share": "clip_ratio/region_mean"}
-"""Our names of what TRL notes of each micro-batch; dropped rows take no part."""
+_LEARNER_METRICS = {
+    "entropy/live": "entropy",
+    "clip_share": "clip_ratio/region_mean",
+    "importance/ratio": "sampling/importance_sampling_ratio/mean",
+    "importance/gap": "sampling/sampling_logp_difference/mean",
+}
+"""Our names of what is noted of each micro-batch under TRL's; dropped rows take no part."""
 _NAMED_BY_TRANSFORMERS = {"loss", "grad_norm", "learning_rate", "epoch"}
 
 
@@ -21,7 +26,7 @@ def learner_metrics(noted: Mapping[str, Sequence[float]], batches: Sequence[Mapp
         batches: the step's micro-batches.
     """
     count = sum(len(batch["advantages"]) > 0 for batch in batches)
-    of_step = {ours: noted[theirs][-count:] for ours, theirs in _LEARNER_METRICS.items() if count}
+    of_step = {ours: noted.get(theirs, [])[-count:] for ours, theirs in _LEARNER_METRICS.items() if count}
     return {name: sum(values) / len(values) for name, values in of_step.items() if values}
 
 
