@@ -29,6 +29,7 @@ SHRUNK = {
     "solve": "--samples 2 --predictions 1 --max-tokens 16 --max-meta-tokens 24",
     "report": "",
     "push": "",
+    "watch": "--once",
     "data": "",
 }
 """What is added to a command that is run, so that it ends in a second; the last of two equal options counts."""
@@ -49,9 +50,9 @@ OTHERS = {
     "apt-get install bubblewrap": "changes the machine",
     "hf auth login": "the Hub's own",
     "python examples/NAME.py": "tests/docs/test_examples.py runs them",
-    "python benchmarks/balance.py runs/masa-efficient --problems 16": "reads a whole run",
-    "accelerate launch --cpu --num_processes 2": "tests/training/test_launcher.py",
-    "python benchmarks/predictors.py": "tests/evaluation and an hour",
+    "accelerate launch --cpu --num_processes 2": "named as a trap",
+    "python benchmarks/predictors.py": "an hour",
+    "python benchmarks/balance.py runs/masa-efficient --problems 16": "needs a run of ten minutes",
 }
 """Commands of other programs than masa and make."""
 
