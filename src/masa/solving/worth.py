@@ -22,9 +22,10 @@ LEAST_GAIN = 0.005
 def vote_values(belief: Beta, most: int, rival: float = RIVAL) -> NDArray[np.float64]:
     """Chance that a vote of n samples is right, for n = 0..`most`, [most + 1].
 
-    The array is shared by all who ask for the same, and cannot be written to. Of n samples R are right, beta-binomial under the belief, and W of the others name the strongest wrong answer,
+    Of n samples R are right, beta-binomial under the belief, and W of the others name the strongest wrong answer,
     Binomial(n - R, `rival`); the others are scattered and have one vote each. The vote is right if R exceeds the votes
-    of every wrong answer, and half the time in a tie.
+    of every wrong answer, and half the time in a tie. The array is shared by all who ask for the same: it cannot be
+    written to.
 
     Args:
         belief: about the pass rate p.
