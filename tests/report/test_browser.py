@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from chromium import dom, needs_browser
 from fake_run import make_run
-from test_comparison_page import arm, comparison, mean
+from test_comparison_page import arm, comparison, spending
 from test_probe_page import probe
 
 from masa.report import write_comparison, write_probe, write_report
@@ -78,10 +78,7 @@ def test_a_run(tmp_path: Path) -> None:
 
 
 def test_a_comparison(tmp_path: Path) -> None:
-    ledger: dict[str, Any] = {name: mean(100.0) for name in ("generated", "trained", "net_saved", "net_saved_share")}
-    ledger["tokens"] = dict.fromkeys(("solution", "audit", "meta", "warm_start"), mean(50.0))
-    parts: dict[str, Any] = {"ledger": ledger, "steps": mean(10), "policy_updates": mean(9)}
-    arms = [arm(ATTACK, **parts), *(arm(attack, **parts) for attack in ATTACKS)]
+    arms = [arm(ATTACK, **spending()), *(arm(attack, **spending()) for attack in ATTACKS)]
     settings = {"common": {ATTACK: ATTACK}, "differing": {ATTACK: {ATTACK: ATTACK, "new": None}}}
     value = comparison(*arms, baseline=ATTACK, notes=[ATTACK], settings=settings, machines=[{ATTACK: ATTACK}])
     page = write_comparison(value, tmp_path / "page.html")

@@ -39,6 +39,13 @@ def arm(name: str, *, simulated: bool = False, **more: Any) -> dict[str, Any]:
     return found | more
 
 
+def spending() -> dict[str, Any]:
+    """What a trained arm has besides."""
+    ledger = {name: mean(100.0) for name in ("generated", "trained", "net_saved", "net_saved_share")}
+    ledger["tokens"] = dict.fromkeys(("solution", "audit", "meta", "warm_start"), mean(50.0))
+    return {"ledger": ledger, "steps": mean(10), "policy_updates": mean(9)}
+
+
 def reached(**more: Any) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "spent": None,
@@ -108,10 +115,7 @@ def test_what_is_simulated_says_so_everywhere() -> None:
 
 
 def test_the_page_holds_the_curves_the_table_and_the_methods() -> None:
-    ledger = {name: mean(100.0) for name in ("generated", "trained", "net_saved", "net_saved_share")}
-    ledger["tokens"] = dict.fromkeys(("solution", "audit", "meta", "warm_start"), mean(50.0))
-    parts: dict[str, Any] = {"ledger": ledger, "steps": mean(10), "policy_updates": mean(9)}
-    page = render_comparison(comparison(arm("<grpo>", **parts), arm("new", **parts)))
+    page = render_comparison(comparison(arm("<grpo>", **spending()), arm("new", **spending())))
     assert "<grpo>" not in page.split("<script", 1)[0]
     assert "&lt;grpo&gt; (3 seeds)" in page
     assert '"fill": "tonexty"' in page

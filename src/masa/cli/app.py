@@ -114,13 +114,15 @@ def compare(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: report.html in the folder.")] = None,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: report.html in the folder, or beside several.")
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page about a run."""
-    from masa.report import write_report
+    """Write one self-contained HTML page about a run; of several runs, arms side by side with intervals over seeds."""
+    from masa.cli.report import write
 
-    typer.echo(write_report(run, output))
+    typer.echo(write(runs, output))
 
 
 @app.command()

@@ -82,7 +82,10 @@ def _curves(comparison: Mapping[str, Any]) -> list[Chart]:
         is_readable = len(comparison["arms"]) <= _MOST_BANDS
         for index, arm in enumerate(comparison["arms"]):
             color, dash = _color(comparison, index)
-            traces += (_band(arm, axis, color) if is_readable else []) + _lines(arm, axis, color, dash)
+            spread, line = [*_band(arm, axis, color), *_seeds(arm, axis, color)], _line(arm, axis, color, dash)
+            # Of too many arms the page shows the spread of one at a time: that which is chosen or pointed at.
+            hidden = {} if is_readable else {"visible": False, "meta": {"spread": arm["arm"]}}
+            traces += [trace | hidden for trace in spread] + line
         if not traces:
             continue
         layout: dict[str, Any] = {
@@ -92,8 +95,12 @@ def _curves(comparison: Mapping[str, Any]) -> list[Chart]:
         layout |= {"hovermode": "closest", "legend": _LEGEND}
         if comparison.get("threshold"):
             layout |= _mark(comparison["threshold"]["pass_at_1"], target_name(comparison))
-        band = " with its 95 % band (Student's t)" if is_readable else ""
-        note = f"Held-out pass@1: mean over seeds{band}, and each seed thin behind it."
+        note = "Held-out pass@1: mean over seeds with its 95 % band (Student's t), and each seed thin behind it."
+        if not is_readable:
+            note = (
+                "Held-out pass@1, mean over seeds. Point at a line, or choose an arm, for its 95 % band (Student's t) "
+                "and its seeds."
+            )
         charts.append(Chart(f"Pass@1 by {title}", note, traces, layout))
     return charts
 
@@ -109,20 +116,24 @@ def _band(arm: Mapping[str, Any], axis: str, color: str) -> list[Trace]:
     return [xy(curve["x"], clipped[0], **rest), xy(curve["x"], clipped[1], fill="tonexty", fillcolor=fill, **rest)]
 
 
-def _lines(arm: Mapping[str, Any], axis: str, color: str, dash: str) -> list[Trace]:
+def _seeds(arm: Mapping[str, Any], axis: str, color: str) -> list[Trace]:
+    if not arm["curves"].get(axis) or len(arm["runs"]) < 2 or arm["simulated"]:
+        return []
+    thin = {"color": f"--{color}", "width": 1}
+    return [
+        xy(run[axis], run["pass_at_1"], mode="lines", line=thin, opacity=0.3, hoverinfo="skip", showlegend=False)
+        for run in arm["runs"]
+    ]
+
+
+def _line(arm: Mapping[str, Any], axis: str, color: str, dash: str) -> list[Trace]:
     curve = arm["curves"].get(axis)
     if not curve:
         return []
-    traces = []
-    if len(arm["runs"]) > 1 and not arm["simulated"]:
-        thin = {"color": f"--{color}", "width": 1}
-        traces = [
-            xy(run[axis], run["pass_at_1"], mode="lines", line=thin, opacity=0.3, hoverinfo="skip", showlegend=False)
-            for run in arm["runs"]
-        ]
     title = label(arm["arm"]) + (" (simulated)" if arm["simulated"] else "")
     line = {"color": f"--{color}", "width": 2.4, "dash": dash}
-    return [*traces, xy(curve["x"], curve["mean"], mode="lines", name=title, line=line)]
+    meta = {"arm": arm["arm"]}
+    return [xy(curve["x"], curve["mean"], mode="lines", name=title, line=line, meta=meta)]
 
 
 def _mark(value: float, words: str) -> dict[str, Any]:
