@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from masa.report.comparison_table import NOTHING, Row, columns, intervals, rows, target_name
+from masa.report.comparison_words import sentences
 from masa.report.data import number
 from masa.report.document import document, grid, section, table, text
 from masa.report.figures import Chart, Trace, label, short, xy
@@ -46,10 +47,12 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
     names = [str(arm["arm"]) for arm in comparison["arms"] if not arm["simulated"]]
     seeds = ", ".join(map(str, comparison["seeds"]))
     words = "".join(f"<li>{text(line)}</li>" for line in (*intervals(comparison), *comparison.get("notes", [])))
+    summary = "".join(f"<li>{text(line)}</li>" for line in sentences(comparison))
     found = rows(comparison)
     body = "".join(
         [
             f"<header><h1>{text(' · '.join(names))}</h1><p>MASA comparison, seeds {text(seeds)}</p></header>",
+            f'<ul class="words">{summary}</ul>' if summary else "",
             section(figures, "Accuracy", "What was reached for what was spent.", _curves(comparison)),
             "<h2>The table</h2>",
             _table(columns(comparison), found),
