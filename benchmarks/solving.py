@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from solving_draws import draw
-from solving_measure import Replay, Spent, fit_corrected, hindsight, interval, oracle, tokens_to
+from solving_measure import Means, Replay, Spent, fit_corrected, hindsight, interval, oracle, tokens_to
 from solving_report import write
 
 from masa.awareness import SelfPredictor
@@ -38,6 +38,8 @@ from masa.solving import Strategy
 
 VOTES = 8
 """Of the uniform vote that the others are held against."""
+TUNING_SEEDS = 2
+"""Draw sets of the tuning problems that are looked at."""
 THRESHOLDS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 BUDGETS = (1, 1.5, 2, 3, 4, 6, 8, 12)
 """Mean samples that a budget pays for."""
@@ -46,14 +48,14 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "predicted": {
         "predictions": (1, 2, 4),
         "corrected": (False, True),
-        "trust": (2.0, 8.0, 32.0),
+        "trust": (4.0, 16.0),
         "rival": (0.1, 0.5),
-        "least_gain": (0.0025, 0.005, 0.01, 0.02),
+        "least_gain": (0.0025, 0.01, 0.02),
     },
     "both": {
         "predictions": (1, 2, 4),
         "corrected": (False, True),
-        "trust": (2.0, 8.0, 32.0),
+        "trust": (4.0, 16.0),
         "rival": (0.1, 0.5),
         "least_gain": (0.0025, 0.01, 0.02),
         "threshold": (0.8, 0.9, 0.95),
@@ -128,7 +130,7 @@ def against(one: Spent, other: Spent) -> dict[str, Any]:
 def curve(points: Sequence[Spent], target: Spent) -> dict[str, Any]:
     """Points of a curve, and where it comes to the target's accuracy, as a share of the target's tokens."""
 
-    def share(some: Sequence[Spent]) -> float | None:
+    def share(some: Sequence[Spent | Means]) -> float | None:
         tokens = tokens_to(some[:-1], some[-1].accuracy)
         return None if tokens is None else tokens / some[-1].cost
 
@@ -246,13 +248,14 @@ def main() -> None:
     )
     whole = Replay(draws, prepared, tuple(seeds))
     border = len(data.problems) - given.tuning
-    measured, tuning = whole.part(0, border, seeds), whole.part(border, len(data.problems), seeds)
+    measured, tuning = whole.part(0, border, seeds), whole.part(border, len(data.problems), seeds[:TUNING_SEEDS])
     found = measure(Bench(measuring, tuning, given.samples), measured, tuning, given.samples)
     result = {
         "model": name,
         "data": given.data,
         "problems": border,
         "tuning_problems": given.tuning,
+        "tuning_seeds": min(TUNING_SEEDS, given.seeds),
         "seeds": len(seeds),
         "samples": given.samples,
         "predictions": given.predictions,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from masa.awareness import Estimate, Evidence, SelfPredictor, parse_prediction
 from masa.awareness.predictors import Predictor
 from masa.awareness.predictors.self_calibration import Calibration, fit_calibration
 from masa.evaluation.answers import EvaluationSet
+from masa.grading.equality import stated_answers
 from masa.records import Problem
 from masa.seeding import Purpose, derive_generator
 from masa.solving import Solution, Solver, Strategy, plan_samples
@@ -163,8 +163,6 @@ def oracle(
 
 def _answers(replay: Replay, problem: Problem, samples: int) -> list[tuple[str | None, bool]]:
     """Every draw's answer, None without one, and whether it is right."""
-    from masa.grading.equality import stated_answers
-
     drawn = [replay.draws.get(seed, problem.key, "solution", i) for seed in replay.seeds for i in range(samples)]
     answers = stated_answers([problem] * len(drawn), [one.text for one in drawn])
     return list(zip(answers, [one.correct for one in drawn], strict=True))
@@ -208,28 +206,34 @@ def hindsight(replay: Replay, uniform: Sequence[Sequence[Sequence[Solution]]], s
     return replay.spent(chosen)
 
 
-def interval(spent: Sequence[Spent], figure: Callable[[Sequence[Spent]], float | None]) -> tuple[float, float] | None:
-    """95 % percentile bootstrap over problems of a figure of several strategies, which are drawn together."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """A strategy's accuracy and tokens a problem on some problems."""
+
+    accuracy: float
+    cost: float
+
+
+Figure = Callable[[Sequence[Means]], float | None]
+
+
+def interval(spent: Sequence[Spent], figure: Figure) -> tuple[float, float] | None:
+    """95 % percentile bootstrap over problems of a figure of several strategies, which are drawn together.
+
+    None where the figure is not there in more than a tenth of the resamples.
+    """
     count = spent[0].correct.shape[1]
-    generator = derive_generator(1, Purpose.EVALUATION)
-    found = []
-    for _ in range(RESAMPLES):
-        places = generator.integers(0, count, count)
-        value = figure(
-            [
-                Spent(one.correct[:, places], one.tokens[:, places], one.meta[:, places], one.samples[:, places])
-                for one in spent
-            ]
-        )
-        if value is not None:
-            found.append(value)
+    shares = derive_generator(1, Purpose.EVALUATION).multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
+    rows = [(shares @ one.correct.mean(axis=0), shares @ one.tokens.mean(axis=0)) for one in spent]
+    drawn = (figure([Means(float(right[i]), float(tokens[i])) for right, tokens in rows]) for i in range(RESAMPLES))
+    found = [value for value in drawn if value is not None]
     if len(found) < 0.9 * RESAMPLES:
         return None
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
 
 
-def tokens_to(spent: Sequence[Spent], accuracy: float) -> float | None:
+def tokens_to(spent: Sequence[Spent | Means], accuracy: float) -> float | None:
     """Tokens a problem at which a curve first comes to an accuracy, linear between its points; None if it does not."""
     points = sorted((one.cost, one.accuracy) for one in spent)
     before: tuple[float, float] | None = None
@@ -240,14 +244,3 @@ def tokens_to(spent: Sequence[Spent], accuracy: float) -> float | None:
             return before[0] + (accuracy - before[1]) / (reached - before[1]) * (cost - before[0])
         before = (cost, reached)
     return None
-
-
-def by_level(spent: Spent, problems: Sequence[Problem]) -> dict[str, tuple[float, float]]:
-    """Accuracy and tokens a problem by task."""
-    places = defaultdict(list)
-    for place, problem in enumerate(problems):
-        places[problem.task].append(place)
-    return {
-        task: (float(spent.correct[:, some].mean()), float(spent.tokens[:, some].mean()))
-        for task, some in sorted(places.items())
-    }

@@ -32,8 +32,9 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"{result['problems']} problems, {result['seeds']} draw sets of {result['samples']} solutions and "
-        f"{result['predictions']} predictions a problem; knobs chosen on {result['tuning_problems']} other problems. "
-        "Brackets: 95 % bootstrap over problems. Tokens are generated ones, predictions included."
+        f"{result['predictions']} predictions a problem; knobs chosen on {result['tuning_problems']} other problems x "
+        f"{result['tuning_seeds']} sets. Brackets: 95 % bootstrap over problems. Tokens are generated ones, predictions "
+        "included."
     )
     yield ""
     columns = (
