@@ -1,13 +1,14 @@
 """What prediction saves when questions are answered: accuracy against tokens, by strategy of `masa solve`.
 
     python benchmarks/solving.py MODEL [--data bundled] [--problems 300] [--tuning 150] [--seeds 5] [--samples 16]
-        [--predictions 4] [--draws FOLDER] [--output benchmarks/results/DATE-solving-NAME] [--threads 1] [--bf16]
+        [--predictions 4] [--draws FOLDER] [--output benchmarks/results/DATE-solving-NAME] [--chart FILE]
+        [--max-tokens N] [--meta-prompt NAME] [--threads 1] [--bf16]
 
 MODEL and data as for `masa eval` (a run folder, a folder, a Hub id; a name, a file, a training config). Of each problem
 16 solutions and 4 predictions a seed are drawn once, into a folder that a second call goes on with; then the strategies
 are replayed over them, with the code that answers questions. Knobs are chosen on the last `--tuning` problems, which
 are apart from those measured: of the settings that are no worse there than a vote of 8, the one that spends least.
-Writes OUTPUT.json, .md and .html (accuracy against tokens).
+Writes OUTPUT.json and .md, and with --chart a page that shows accuracy against tokens.
 """
 
 from __future__ import annotations
@@ -18,16 +19,28 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from solving_draws import draw
-from solving_measure import Means, Replay, Spent, fit_corrected, hindsight, interval, oracle, tokens_to
+from solving_measure import (
+    Corrected,
+    Means,
+    Replay,
+    Spent,
+    fit_corrected,
+    fit_told,
+    hindsight,
+    interval,
+    oracle,
+    tokens_to,
+)
 from solving_report import write
 
 from masa.awareness import SelfPredictor
+from masa.awareness.predictors import Predictor
 from masa.cli.evaluation_data import NamedSet, find_sets
 from masa.cli.loading import find_model
 from masa.cli.measuring import Measuring, Options, prepare
@@ -38,7 +51,7 @@ from masa.solving import Strategy
 
 VOTES = 8
 """Of the uniform vote that the others are held against."""
-TUNING_SEEDS = 2
+TUNING_SEEDS = 3
 """Draw sets of the tuning problems that are looked at."""
 THRESHOLDS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 BUDGETS = (1, 1.5, 2, 3, 4, 6, 8, 12)
@@ -46,24 +59,36 @@ BUDGETS = (1, 1.5, 2, 3, 4, 6, 8, 12)
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "adaptive": {"threshold": THRESHOLDS, "samples": (8, 16)},
     "predicted": {
-        "predictions": (1, 2, 4),
+        "predictions": (1, 4),
         "corrected": (False, True),
-        "trust": (4.0, 16.0),
         "rival": (0.1, 0.5),
-        "least_gain": (0.0025, 0.01, 0.02),
+        "least_gain": (0.0025, 0.01, 0.04),
     },
     "both": {
-        "predictions": (1, 2, 4),
+        "predictions": (1, 4),
         "corrected": (False, True),
-        "trust": (4.0, 16.0),
         "rival": (0.1, 0.5),
-        "least_gain": (0.0025, 0.01, 0.02),
-        "threshold": (0.8, 0.9, 0.95),
+        "least_gain": (0.0025, 0.02),
+        "threshold": (0.7, 0.8, 0.9),
+        "samples": (8, 16),
     },
 }
 """What is tried of each strategy."""
 
 Setting = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What tuning found."""
+
+    setting: Setting
+    """The cheapest that is as accurate as asked, else the most accurate."""
+    there: Spent
+    """What it came to on the tuning problems."""
+    front: list[Setting]
+    """Settings than which none there was as cheap and as accurate, the cheapest first."""
+    tried: int
 
 
 class Bench:
@@ -73,6 +98,8 @@ class Bench:
         self.measuring, self.samples = measuring, samples
         self.corrected = {count: fit_corrected(tuning, count, samples) for count in range(1, measuring.options.m + 1)}
 
+        self.told: Corrected | None = None
+
     def strategy(self, name: str, setting: Mapping[str, Any]) -> Strategy:
         """A strategy of `masa solve`, with the knobs that it has in Python alone."""
         options = {key: setting[key] for key in ("threshold", "predictions") if key in setting}
@@ -81,7 +108,9 @@ class Bench:
         if made.foretelling is None:
             return made
         knobs = {key: setting[key] for key in ("trust", "rival", "least_gain") if key in setting}
-        predictor = self.corrected[spending.m] if setting.get("corrected") else SelfPredictor()
+        predictor: Predictor = self.corrected[spending.m] if setting.get("corrected") else SelfPredictor()
+        if setting.get("told") and self.told is not None:
+            predictor = self.told
         return replace(made, foretelling=replace(made.foretelling, predictor=predictor, **knobs))
 
     def settings(self, name: str) -> Iterator[Setting]:
@@ -93,13 +122,19 @@ class Bench:
             if within and setting.get("predictions", 0) <= self.measuring.options.m:
                 yield setting
 
-    def tune(self, name: str, tuning: Replay, least: float) -> tuple[Setting, Spent, int]:
-        """The cheapest setting that is as accurate as asked, else the most accurate; and how many were tried."""
+    def tune(self, name: str, tuning: Replay, least: float) -> Tuned:
+        """All settings tried on problems apart, and what they say of which to take."""
         tried = [(setting, tuning.run(self.strategy(name, setting))) for setting in self.settings(name)]
         enough = [one for one in tried if one[1].accuracy >= least - 1e-9]
         if enough:
-            return *min(enough, key=lambda one: one[1].cost), len(tried)
-        return *max(tried, key=lambda one: (one[1].accuracy, -one[1].cost)), len(tried)
+            chosen = min(enough, key=lambda one: one[1].cost)
+        else:
+            chosen = max(tried, key=lambda one: (one[1].accuracy, -one[1].cost))
+        front: list[tuple[Setting, Spent]] = []
+        for one in sorted(tried, key=lambda one: (one[1].cost, -one[1].accuracy)):
+            if not front or one[1].accuracy > front[-1][1].accuracy:
+                front.append(one)
+        return Tuned(*chosen, [setting for setting, _ in front], len(tried))
 
 
 def distinct(one: NamedSet, limit: int) -> NamedSet:
@@ -158,21 +193,30 @@ def measure(bench: Bench, measured: Replay, tuning: Replay, samples: int) -> dic
     budgets = [factor * plain[0].cost for factor in BUDGETS if factor <= samples]
     strategies: dict[str, Any] = {"uniform": {"setting": {"samples": votes}, **against(target, target)}}
     curves = {"uniform": curve(plain, target)}
+    fronts: dict[str, Any] = {"uniform": curves["uniform"]}
+    bench.told = fit_told(measured, samples)
     for name in GRIDS:
         start = time.monotonic()
-        setting, there, tried = bench.tune(name, tuning, least.accuracy)
-        strategy = bench.strategy(name, setting)
+        tuned = bench.tune(name, tuning, least.accuracy)
         strategies[name] = {
-            "setting": setting,
-            "tried": tried,
-            "on_tuning": {"accuracy": there.accuracy, "tokens": there.cost, "of_target": there.cost / least.cost},
-            **against(measured.run(strategy), target),
+            "setting": tuned.setting,
+            "tried": tuned.tried,
+            "on_tuning": {"accuracy": tuned.there.accuracy, "of_target": tuned.there.cost / least.cost},
+            **against(measured.run(bench.strategy(name, tuned.setting)), target),
         }
         strategies[f"{name}, untuned"] = {"setting": {}, **against(measured.run(bench.strategy(name, {})), target)}
+        if name != "adaptive":
+            told = tuned.setting | {"told": True}
+            strategies[f"{name}, told the truth"] = {
+                "setting": told,
+                **against(measured.run(bench.strategy(name, told)), target),
+            }
+        fronts[name] = curve([measured.run(bench.strategy(name, setting)) for setting in tuned.front], target)
+        fronts[name]["settings"] = tuned.front
         # The vote may go on to the most samples: the budget says when it ends.
-        open_end = bench.strategy(name, setting | {"samples": samples})
+        open_end = bench.strategy(name, tuned.setting | {"samples": samples})
         curves[name] = curve([measured.run(open_end, budget=budget) for budget in budgets], target)
-        say(f"{name}: {setting}, {time.monotonic() - start:.0f} s")
+        say(f"{name}: {tuned.setting}, {time.monotonic() - start:.0f} s")
     allocated = oracle(measured, solutions, samples, budgets)
     curves["oracle allocation"] = curve(allocated, target)
     late = hindsight(measured, solutions, votes)
@@ -183,6 +227,7 @@ def measure(bench: Bench, measured: Replay, tuning: Replay, samples: int) -> dic
         "budgets": budgets,
         "strategies": strategies,
         "curves": curves,
+        "fronts": fronts | {"oracle allocation": curves["oracle allocation"]},
     }
 
 
@@ -205,6 +250,7 @@ def main() -> None:
     options.add_argument("--meta-prompt")
     options.add_argument("--draws", type=Path, help="folder; default: runs/solving-MODEL")
     options.add_argument("--output", type=Path, help="default: benchmarks/results/DATE-solving-MODEL")
+    options.add_argument("--chart", type=Path, help="page with the chart, besides")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--bf16", action="store_true", default=None)
     options.add_argument("--batch-size", type=int, default=512)
@@ -265,8 +311,8 @@ def main() -> None:
     }
     output = given.output or Path(__file__).parent / "results" / f"{datetime.now(UTC):%Y-%m-%d}-solving-{name}"
     output.with_suffix(".json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    write(result, output)
-    say(f"{output}.json, .md, .html")
+    write(result, output.with_suffix(".md"), given.chart)
+    say(f"{output}.json, .md")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from solving_draws import Draws
 
 from masa.awareness import Estimate, Evidence, SelfPredictor, parse_prediction
+from masa.awareness.beliefs import Beta
 from masa.awareness.predictors import Predictor
-from masa.awareness.predictors.self_calibration import Calibration, fit_calibration
+from masa.awareness.predictors.self_calibration import fit_calibration
 from masa.evaluation.answers import EvaluationSet
 from masa.grading.equality import stated_answers
 from masa.records import Problem
@@ -89,16 +90,20 @@ class Replay:
 
 
 class Corrected(Predictor):
-    """Self-prediction, its pass rate corrected by what it was worth on other problems."""
+    """Self-prediction with another belief about the pass rate than the one it names.
+
+    Args:
+        belief: of a problem, and of the pass rate that was foretold of it.
+    """
 
     name = "corrected"
     uses_predictions = True
 
-    def __init__(self, calibration: Calibration) -> None:
-        self.calibration = calibration
+    def __init__(self, belief: Callable[[Problem, float], Beta]) -> None:
+        self.belief = belief
 
     def estimate(self, evidence: Evidence) -> Estimate:
-        """The policy's own estimate, with the corrected belief."""
+        """The policy's own estimate, with that belief."""
         found = SelfPredictor().estimate(evidence)
         if found.pass_rate is None:
             return found
@@ -109,7 +114,7 @@ class Corrected(Predictor):
             notions=found.notions,
             valid=found.valid,
             abstains=found.abstains,
-            belief=self.calibration.belief(found.pass_rate),
+            belief=self.belief(evidence.problem, found.pass_rate),
         )
 
 
@@ -126,7 +131,18 @@ def fit_corrected(replay: Replay, predictions: int, samples: int) -> Corrected:
                 said.append(rate)
                 right.append(sum(replay.draws.get(seed, problem.key, "solution", i).correct for i in range(samples)))
     ones = np.ones(len(said))
-    return Corrected(fit_calibration(np.array(said), np.array(right, dtype=float), samples * ones, ones))
+    calibration = fit_calibration(np.array(said), np.array(right, dtype=float), samples * ones, ones)
+    return Corrected(lambda _, rate: calibration.belief(rate))
+
+
+def fit_told(replay: Replay, samples: int) -> Corrected:
+    """As if every prediction named the problem's true pass rate, which is that of all its draws."""
+    beliefs = {}
+    for problem in replay.data.problems:
+        drawn = [replay.draws.get(seed, problem.key, "solution", i) for seed in replay.seeds for i in range(samples)]
+        right = sum(one.correct for one in drawn)
+        beliefs[problem.key] = Beta(0.5 + right, 0.5 + len(drawn) - right)
+    return Corrected(lambda problem, _: beliefs[problem.key])
 
 
 def oracle(

@@ -20,10 +20,11 @@ _COLOURS = {
 }
 
 
-def write(result: Mapping[str, Any], output: Path) -> None:
-    """`output`.md and .html."""
-    output.with_suffix(".md").write_text("\n".join(_lines(result)) + "\n", encoding="utf-8")
-    _chart(result).write_html(output.with_suffix(".html"), include_plotlyjs=True)
+def write(result: Mapping[str, Any], table: Path, chart: Path | None) -> None:
+    """The tables as Markdown and, if asked for, the chart as a page of its own."""
+    table.write_text("\n".join(_lines(result)) + "\n", encoding="utf-8")
+    if chart is not None:
+        _chart(result).write_html(chart, include_plotlyjs=True)
 
 
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:
@@ -33,8 +34,8 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{result['problems']} problems, {result['seeds']} draw sets of {result['samples']} solutions and "
         f"{result['predictions']} predictions a problem; knobs chosen on {result['tuning_problems']} other problems x "
-        f"{result['tuning_seeds']} sets. Brackets: 95 % bootstrap over problems. Tokens are generated ones, predictions "
-        "included."
+        f"{result['tuning_seeds']} sets. Brackets: 95 % bootstrap over problems. Tokens are generated ones, "
+        "predictions included."
     )
     yield ""
     columns = (
@@ -69,22 +70,30 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
         cells = [f"{100 * seed['difference']:+.1f}, {seed['tokens']:.0f}" for seed in one["by_seed"]]
         yield f"| {name} | {' | '.join(cells)} |"
     yield ""
-    yield "Accuracy by budget, in tokens a problem (uniform: between its whole numbers of samples):"
-    yield ""
     budgets = result["budgets"]
-    reach = f"tokens to uniform {votes}'s accuracy, of uniform's"
-    yield f"| | {' | '.join(f'{budget:.0f}' for budget in budgets)} | {reach} |"
-    yield f"| --- | {' | '.join('---:' for _ in budgets)} | ---: |"
-    for name, one in result["curves"].items():
-        cells = [_percent(_at(one["points"], budget)) for budget in budgets]
-        share = one["share_to_target"]
-        reached = "not reached" if share is None else f"{_percent(share)} {_span(one['share_interval'])}"
-        yield f"| {name} | {' | '.join(cells)} | {reached} |"
+    titles = {
+        "fronts": "Accuracy by tokens a problem, between the settings on the front found on the tuning problems",
+        "curves": "Accuracy by a budget of tokens a problem for all of them together (`--budget`), chosen settings",
+    }
+    for key, title in titles.items():
+        yield f"{title}; uniform: between its whole numbers of samples; -: that cheap or dear was none:"
+        yield ""
+        reach = f"tokens to uniform {votes}'s accuracy, of uniform's"
+        yield f"| | {' | '.join(f'{budget:.0f}' for budget in budgets)} | {reach} |"
+        yield f"| --- | {' | '.join('---:' for _ in budgets)} | ---: |"
+        for name, one in result[key].items():
+            cells = ["-" if (at := _at(one["points"], budget)) is None else _percent(at) for budget in budgets]
+            share = one["share_to_target"]
+            reached = "not reached" if share is None else f"{_percent(share)} {_span(one['share_interval'])}".strip()
+            yield f"| {name} | {' | '.join(cells)} | {reached} |"
+        yield ""
 
 
-def _at(points: Sequence[Mapping[str, float]], tokens: float) -> float:
-    """Accuracy at so many tokens, linear between points."""
+def _at(points: Sequence[Mapping[str, float]], tokens: float) -> float | None:
+    """Accuracy at so many tokens, linear between points; None outside them, but for a hundredth."""
     ordered = sorted((point["tokens"], point["accuracy"]) for point in points)
+    if not 0.99 * ordered[0][0] <= tokens <= 1.01 * ordered[-1][0]:
+        return None
     if tokens <= ordered[0][0]:
         return ordered[0][1]
     for (left, low), (right, high) in itertools.pairwise(ordered):
@@ -103,7 +112,7 @@ def _span(interval: Sequence[float] | None) -> str:
 
 def _chart(result: Mapping[str, Any]) -> go.Figure:
     figure = go.Figure()
-    for name, one in result["curves"].items():
+    for name, one in result["fronts"].items():
         points = sorted((point["tokens"], 100 * point["accuracy"]) for point in one["points"])
         colour = _COLOURS[name]
         dash = "dash" if name == "oracle allocation" else "solid"
@@ -138,6 +147,7 @@ def _chart(result: Mapping[str, Any]) -> go.Figure:
     return figure
 
 
-if __name__ == "__main__":  # the tables and the chart again, from OUTPUT.json
+if __name__ == "__main__":  # RESULT.json [CHART.html]: the tables and the chart again
     path = Path(sys.argv[1])
-    write(json.loads(path.read_text(encoding="utf-8")), path.with_suffix(""))
+    chart = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    write(json.loads(path.read_text(encoding="utf-8")), path.with_suffix(".md"), chart)
