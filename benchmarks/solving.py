@@ -94,8 +94,8 @@ class Tuned:
 class Bench:
     """Strategies by their settings, over some draws."""
 
-    def __init__(self, measuring: Measuring, tuning: Replay, samples: int) -> None:
-        self.measuring, self.samples = measuring, samples
+    def __init__(self, measuring: Measuring, tuning: Replay, samples: int, grids: Mapping[str, Any]) -> None:
+        self.measuring, self.samples, self.grids = measuring, samples, grids
         self.corrected = {count: fit_corrected(tuning, count, samples) for count in range(1, measuring.options.m + 1)}
 
         self.told: Corrected | None = None
@@ -115,7 +115,7 @@ class Bench:
 
     def settings(self, name: str) -> Iterator[Setting]:
         """All that are tried."""
-        grid = GRIDS[name]
+        grid = self.grids[name]
         for values in itertools.product(*grid.values()):
             setting = dict(zip(grid, values, strict=True))
             within = setting.get("samples", 1) <= self.samples
@@ -195,7 +195,7 @@ def measure(bench: Bench, measured: Replay, tuning: Replay, samples: int) -> dic
     curves = {"uniform": curve(plain, target)}
     fronts: dict[str, Any] = {"uniform": curves["uniform"]}
     bench.told = fit_told(measured, samples)
-    for name in GRIDS:
+    for name in bench.grids:
         start = time.monotonic()
         tuned = bench.tune(name, tuning, least.accuracy)
         strategies[name] = {
@@ -250,6 +250,7 @@ def main() -> None:
     options.add_argument("--meta-prompt")
     options.add_argument("--draws", type=Path, help="folder; default: runs/solving-MODEL")
     options.add_argument("--output", type=Path, help="default: benchmarks/results/DATE-solving-MODEL")
+    options.add_argument("--grid", type=json.loads, default=GRIDS, help="JSON in place of GRIDS: what is tried")
     options.add_argument("--chart", type=Path, help="page with the chart, besides")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--bf16", action="store_true", default=None)
@@ -295,7 +296,7 @@ def main() -> None:
     whole = Replay(draws, prepared, tuple(seeds))
     border = len(data.problems) - given.tuning
     measured, tuning = whole.part(0, border, seeds), whole.part(border, len(data.problems), seeds[:TUNING_SEEDS])
-    found = measure(Bench(measuring, tuning, given.samples), measured, tuning, given.samples)
+    found = measure(Bench(measuring, tuning, given.samples, given.grid), measured, tuning, given.samples)
     result = {
         "model": name,
         "data": given.data,
@@ -307,6 +308,7 @@ def main() -> None:
         "predictions": given.predictions,
         "settings": measuring.settings(),
         "versions": package_versions(),
+        "grid": given.grid,
         **found,
     }
     output = given.output or Path(__file__).parent / "results" / f"{datetime.now(UTC):%Y-%m-%d}-solving-{name}"

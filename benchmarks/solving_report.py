@@ -24,7 +24,7 @@ def write(result: Mapping[str, Any], table: Path, chart: Path | None) -> None:
     """The tables as Markdown and, if asked for, the chart as a page of its own."""
     table.write_text("\n".join(_lines(result)) + "\n", encoding="utf-8")
     if chart is not None:
-        _chart(result).write_html(chart, include_plotlyjs=True)
+        _chart(result).write_html(chart, include_plotlyjs=True, config={"displayModeBar": False})
 
 
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:
@@ -124,6 +124,8 @@ def _chart(result: Mapping[str, Any]) -> go.Figure:
             line={"color": colour, "dash": dash},
         )
     for name in ("adaptive", "predicted", "both"):
+        if name not in result["strategies"]:
+            continue
         one = result["strategies"][name]
         figure.add_scatter(
             x=[one["tokens"]],
