@@ -10,7 +10,8 @@ import pytest
 
 from masa.cli.loading import NamedModel, find_model
 from masa.cli.measuring import Options, prepare
-from masa.cli.solve import Asked, Spending, length_calibration
+from masa.cli.solve import Asked
+from masa.cli.spending import Spending, length_calibration
 from masa.errors import UserError
 from masa.tiny import MODEL_PATH
 

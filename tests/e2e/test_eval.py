@@ -13,6 +13,7 @@ import pytest
 from masa.cli import main
 from masa.evaluation import answers
 from masa.grading import sandbox
+from masa.runs.jsonlines import read_gzipped_rows
 from masa.tiny import MODEL_PATH
 
 Capture = pytest.CaptureFixture[str]
@@ -83,6 +84,42 @@ def test_greedy_is_one_answer_and_sets_have_an_average(monkeypatch: pytest.Monke
     assert found["average"]["mean_at_n"]["value"] == pytest.approx(sum(means) / 2)
 
 
+def test_an_adaptive_policy_is_graded_by_its_one_answer(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    data = ("--data", "bundled,reasoning_gym:gcd", "--limit", 4, "--max-tokens", 64)
+    command = ("eval", "bundled", *data, "--policy", "adaptive", "--n", 6, "--predictions", 2, "--budget", 2400)
+    code, out, err = masa(monkeypatch, capsys, *command, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    folder = Path(found["folder"])
+    assert folder == Path("runs/eval-adaptive-bundled-bundled-reasoning_gym-gcd")
+    assert found["settings"]["budget"] == 2400
+    assert (found["settings"]["strategy"], found["settings"]["samples"], found["settings"]["m"]) == ("both", 6, 2)
+    for one in found["sets"]:
+        (path,) = (folder / "answers").glob(f"{one['name'].replace(':', '-')}-*")
+        rows = read_gzipped_rows(path)
+        assert sum(row["solution_tokens"] + row["meta_tokens"] for row in rows) == one["tokens"] <= 1200
+        assert one["accuracy"]["value"] == sum(row["correct"] for row in rows) / 4
+        assert all(row["samples"] <= 6 and row["meta_tokens"] > 0 for row in rows)
+        assert sum(one["stopped"].values()) == 4
+    code, table, err = masa(monkeypatch, capsys, *command)  # goes on with what is there
+    assert code == 0
+    assert err.count("already there") == 2
+    assert f"{found['tokens']:,} tokens generated of 2,400" in table
+    code, _, err = masa(monkeypatch, capsys, *command, "--strategy", "predicted")
+    assert code == 2
+    assert "holds an evaluation with other settings" in err
+
+
+def test_a_uniform_vote_draws_and_says_what_plain_answers_do(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    data = ("eval", "bundled", "--limit", 12, "--n", 5, "--json")
+    plain = json.loads(masa(monkeypatch, capsys, *data)[1])["sets"][0]
+    voted = json.loads(masa(monkeypatch, capsys, *data, "--policy", "adaptive", "--strategy", "uniform")[1])["sets"][0]
+    assert voted["tokens"] == plain["tokens"]
+    assert (voted["samples_a_problem"], voted["meta_tokens"], voted["stopped"]) == (5, 0, {"samples": 12})
+    # Of tied answers plain's figure is the mean, a vote's is that of the first.
+    assert voted["accuracy"]["value"] == pytest.approx(plain["majority_at_n"]["value"], abs=2 / 12)
+
+
 def test_probe_foretells_and_measures(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     command = ("probe", "bundled", "--limit", 6, "--n", 4, "--m", 2, "--output", "probe")
     code, out, err = masa(monkeypatch, capsys, *command, "--json")
@@ -131,6 +168,16 @@ def test_code_that_cannot_be_isolated_is_refused_before_any_work(
     [
         (["eval", "bundled", "--greedy", "--n", 4], "--greedy gives one answer at temperature 0"),
         (["eval", "bundled", "--n", 4, "--k", "8"], "--k 8: pass@k needs 1 <= k <= n, and n is 4"),
+        (["eval", "bundled", "--policy", "adptive"], "unknown policy 'adptive' in --policy: did you mean 'adaptive'"),
+        (["eval", "bundled", "--budget", 100], "--budget belongs to --policy adaptive"),
+        (["eval", "bundled", "--policy", "adaptive", "--k", "1"], "of which there is no pass@k"),
+        (["eval", "bundled", "--policy", "adaptive", "--greedy"], "--greedy gives one answer, which is no vote"),
+        (["eval", "bundled", "--policy", "adaptive", "--temperature", 0], "gives the same answer each time"),
+        (["eval", "bundled", "--policy", "adaptive", "--strategy", "bth"], "unknown strategy 'bth'"),
+        (
+            ["eval", "bundled", "--data", "bundled,reasoning_gym:gcd", "--policy", "adaptive", "--budget", 1],
+            "--budget 1 leaves not one token for bundled: raise it",
+        ),
         (["eval", "bundled", "--k", "one"], "--k one: write whole numbers joined by commas"),
         (["eval", "nothing/here/at/all", "--data", "bundled"], "model nothing/here/at/all does not exist"),
         (["eval", "bundled", "--data", "gsm9k.jsonl"], "gsm9k.jsonl"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from masa.report.comparison import render_comparison
 from masa.report.comparison_table import NOTHING, columns, markdown, rows
+from masa.report.comparison_words import sentences
 
 
 def mean(value: float, low: float | None = None, high: float | None = None, n: int = 3) -> dict[str, Any]:
@@ -37,6 +38,13 @@ def arm(name: str, *, simulated: bool = False, **more: Any) -> dict[str, Any]:
         "runs": [{"seed": 0, "pass_at_1": [0.3, 0.5], "tokens": [0, 4000]}],
     }
     return found | more
+
+
+def spending() -> dict[str, Any]:
+    """What a trained arm has besides."""
+    ledger = {name: mean(100.0) for name in ("generated", "trained", "net_saved", "net_saved_share")}
+    ledger["tokens"] = dict.fromkeys(("solution", "audit", "meta", "warm_start"), mean(50.0))
+    return {"ledger": ledger, "steps": mean(10), "policy_updates": mean(9)}
 
 
 def reached(**more: Any) -> dict[str, Any]:
@@ -108,13 +116,35 @@ def test_what_is_simulated_says_so_everywhere() -> None:
 
 
 def test_the_page_holds_the_curves_the_table_and_the_methods() -> None:
-    ledger = {name: mean(100.0) for name in ("generated", "trained", "net_saved", "net_saved_share")}
-    ledger["tokens"] = dict.fromkeys(("solution", "audit", "meta", "warm_start"), mean(50.0))
-    parts: dict[str, Any] = {"ledger": ledger, "steps": mean(10), "policy_updates": mean(9)}
-    page = render_comparison(comparison(arm("<grpo>", **parts), arm("new", **parts)))
+    page = render_comparison(comparison(arm("<grpo>", **spending()), arm("new", **spending())))
     assert "<grpo>" not in page.split("<script", 1)[0]
     assert "&lt;grpo&gt; (3 seeds)" in page
     assert '"fill": "tonexty"' in page
     assert "How each figure was made" in page
     assert "Settings that differ" in page
     assert "https://" not in page.split("<script", 1)[0]
+
+
+def ended(value: float, *difference: float) -> dict[str, Any]:
+    given = mean(*difference) if difference else None
+    return {"pass_at_1": mean(value, value - 0.1, value + 0.1), "difference": given, "by_seed": []}
+
+
+def test_the_summary_in_words() -> None:
+    faster = reached(speed_up=mean(1.5, 1.2, 1.9, 3))
+    value = comparison(
+        arm("grpo", final=ended(0.5)),
+        arm("good", final=ended(0.6, 0.1, 0.05, 0.15), to_threshold=faster),
+        arm("same", final=ended(0.51, 0.01, -0.1, 0.12), to_threshold=reached(speed_up=mean(1.1, 0.9, 1.3, 3))),
+        arm("bad", final=ended(0.3, -0.2, -0.25, -0.15)),
+        arm("oracle gate", simulated=True, final=ended(0.9)),
+    )
+    assert [line.replace("\u00a0", " ") for line in sentences(value)] == [
+        "grpo ends at 50.0 % (40.0 to 60.0) held-out pass@1 (4 k tokens are what every run has spent).",
+        "Of the 3 others good ends highest: at 60.0 % (50.0 to 70.0), +10.0 points to grpo (+5.0 to +15.0).",
+        "At the end, against grpo, surely above: good; surely below: bad; of the others no difference is sure.",
+        "The fewest tokens to grpo's final accuracy are good's: grpo needs 1.50 times as many (1.20 to 1.90).",
+    ]
+    value = comparison(arm("grpo", final=ended(0.5)), arm("same", final=ended(0.51, 0.01, -0.1, 0.12)))
+    assert "+1.0 points to grpo (-10.0 to +12.0), which may be chance." in sentences(value)[1]
+    assert sentences(comparison(arm("grpo", final=ended(0.5)))) == []

@@ -93,7 +93,7 @@ def test_loads_nothing_from_the_network(page: Page) -> None:
 def test_what_a_model_wrote_is_text(page: Page) -> None:
     assert EVIL in " ".join(page.texts)  # readable as it was
     assert not [tag for tag, _ in page.elements if tag == "img"]
-    assert len(page.scripts) == 3  # data, plotly.js and our own, none from a rollout
+    assert len(page.scripts) == 5  # charts, plotly.js, packed rollouts and our own two, none from a rollout
 
 
 def test_labels_are_text(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from masa.cli.arguments import Bf16, Data, DataDir, Json, Limit, Prompt, System, Threads
 from masa.cli.data import app as data_app
+from masa.cli.evaluate_command import evaluate
 from masa.cli.push import push
 from masa.cli.serve_command import serve
 from masa.cli.solve_command import solve
@@ -32,6 +33,7 @@ tiny_app = typer.Typer(help="The bundled model.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(tiny_app, name="tiny")
 app.add_typer(data_app, name="data")
+app.command(name="eval")(evaluate)
 app.command()(solve)
 app.command()(serve)
 app.command()(watch)
@@ -116,65 +118,17 @@ def compare(
         raise typer.Exit(code)
 
 
-@app.command(name="eval")
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder, run folder, Hub id or name (`bundled`, `smollm2-135m`).")],
-    data: Data = None,
-    n: Annotated[int | None, typer.Option(help="Answers a problem; default 8, or 1 with --greedy.")] = None,
-    k: Annotated[str | None, typer.Option(help="The k of pass@k, at most n: 1,8.")] = None,
-    greedy: Annotated[bool, typer.Option("--greedy", help="The likeliest token each time; one answer.")] = False,
-    temperature: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Of an answer; default: the model's run's, else 2048.")] = None,
-    prompt: Prompt = None,
-    system: System = None,
-    limit: Limit = None,
-    data_dir: DataDir = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of every answer; default runs/eval-MODEL-DATA.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the sampling; default: the run's, else 0.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Answers generated at a time.")] = 128,
-    threads: Threads = None,
-    bf16: Bf16 = None,
-    unsafe_code_execution: Annotated[
-        bool, typer.Option("--unsafe-code-execution", help="Run code even where it cannot be isolated.")
-    ] = False,
-    json_: Json = False,
-) -> None:
-    """How much a model solves: pass@k, majority, lengths. The same command goes on where it was stopped."""
-    if greedy and (temperature or n not in (None, 1)):
-        raise UserError("--greedy gives one answer at temperature 0: leave out --temperature and --n")
-    from masa.cli.evaluate import run
-    from masa.cli.measuring import Options
-
-    options = Options(
-        data=data,
-        n=n if n is not None else 1 if greedy else 8,
-        temperature=0.0 if greedy else temperature,
-        top_p=top_p,
-        max_tokens=max_tokens,
-        prompt=prompt,
-        system=system,
-        limit=limit,
-        seed=seed,
-        batch_size=batch_size,
-        threads=threads,
-        bf16=bf16,
-        data_dir=data_dir,
-        output=output,
-        allow_unsafe_code=unsafe_code_execution,
-    )
-    run(model, options, k=k, as_json=json_)
-
-
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: report.html in the folder.")] = None,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: report.html in the folder, or beside several.")
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page about a run."""
-    from masa.report import write_report
+    """Write one self-contained HTML page about a run; of several runs, arms side by side with intervals over seeds."""
+    from masa.cli.report import write
 
-    typer.echo(write_report(run, output))
+    typer.echo(write(runs, output))
 
 
 @app.command()

@@ -74,9 +74,9 @@ def _tables(scores: Scores, ks: Sequence[int]) -> list[Table]:
     )
     rows: list[SetScores | Average] = [*scores.sets, *([scores.average] if scores.average else [])]
     for row in rows:
-        cells = [_measured(row.pass_at_k[k]) for k in ks]
+        cells = [measured_text(row.pass_at_k[k]) for k in ks]
         if with_majority:
-            cells.append(_measured(row.majority_at_n))
+            cells.append(measured_text(row.majority_at_n))
         if isinstance(row, Average):
             accuracy.add_row("average", "", *cells, *([""] if n > 1 else []))
         else:
@@ -98,5 +98,6 @@ def _answer_cells(one: SetScores) -> list[str]:
     return [*map(percent, shares), *("-" if tokens is None else f"{tokens:,.1f}" for tokens in lengths)]
 
 
-def _measured(value: Measured) -> str:
+def measured_text(value: Measured) -> str:
+    """A share with its interval."""
     return f"{100 * value.value:.1f} % ({100 * value.low:.0f}..{100 * value.high:.0f})"

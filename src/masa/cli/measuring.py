@@ -97,8 +97,8 @@ class Measuring:
     meta_prompt: str
     min_length: int
 
-    def folder(self) -> AnswerFolder:
-        """The folder of the answers, new or half done.
+    def folder(self, **settings: Any) -> AnswerFolder:
+        """The folder of the answers, new or half done; `settings` are further ones that they depend on.
 
         Raises:
             UserError: if it holds something else.
@@ -106,7 +106,7 @@ class Measuring:
         names = "-".join(file_name(Path(one.name).name) for one in self.sets)
         path = self.options.output or Path("runs") / f"{self.command}-{file_name(Path(self.model.name).name)}-{names}"
         # Another way to the same weights is no other model.
-        return AnswerFolder(path, self.settings(), may_differ=("model",))
+        return AnswerFolder(path, self.settings() | settings, may_differ=("model",))
 
     def load(self) -> Policy:
         """The model, ready to roll out."""
@@ -119,9 +119,7 @@ class Measuring:
         Raises:
             UserError: if a problem does not fit the model, or a file of the folder is damaged.
         """
-        for one in self.sets:
-            for note in one.notes:
-                console.print(f"note: {note}", soft_wrap=True, markup=False)
+        self.tell_notes(console)
         options = self.options
         sets = [self.prepared(one, policy) for one in self.sets]
         found: Collected = []
@@ -129,6 +127,12 @@ class Measuring:
             with show_progress(console, data.name, len(data.problems)) as tell:
                 found.append((data.name, collect(policy.engine, data, folder, n=options.n, m=options.m, tell=tell)))
         return found
+
+    def tell_notes(self, console: Console) -> None:
+        """What the user should know of the data sets."""
+        for one in self.sets:
+            for note in one.notes:
+                console.print(f"note: {note}", soft_wrap=True, markup=False)
 
     def prompt_of(self, one: NamedSet) -> str:
         """Template of the solution prompt: the option's, the data set's own, the run's, or the bare problem."""

@@ -17,7 +17,7 @@ from rich.console import Console
 from masa.cli.evaluation_data import NamedSet
 from masa.cli.loading import Policy
 from masa.cli.measuring import Measuring, Options, prepare
-from masa.cli.solve import Spending, make_solver
+from masa.cli.spending import Spending, make_solver
 from masa.errors import UserError
 from masa.grading import check_kind
 from masa.grading.equality import check_voted
@@ -117,7 +117,7 @@ class ChatSolver:
         problem = Problem(0, messages[-1]["content"], "", self.kind, extra=extra)
         try:
             data = measuring.prompted(NamedSet("the request", (problem,)), self.policy)
-            solver = make_solver(measuring, self.policy, data, strategy)
+            solver = make_solver(data, self.policy, strategy)
             row = data.rows[0]
             prompt_tokens = len(solver.prompts.solution_ids(problem, row))
             self._check_room(prompt_tokens, min(requests.max_tokens, chat.budget or requests.max_tokens))

@@ -45,7 +45,7 @@ def serve(
     """Answer over HTTP as `masa solve` does, by OpenAI's protocol of chat completions."""
     from masa.cli.measuring import Options
     from masa.cli.serve import Address, run
-    from masa.cli.solve import Spending
+    from masa.cli.spending import Spending
 
     address = Address(host, port, api_key, queue, grace)
     spending = Spending(

@@ -45,7 +45,8 @@ def solve(
 ) -> None:
     """Answer questions: foretell first, then draw answers until the vote is settled or the budget is spent."""
     from masa.cli.measuring import Options
-    from masa.cli.solve import Asked, Spending, run
+    from masa.cli.solve import Asked, run
+    from masa.cli.spending import Spending
 
     spending = Spending(
         strategy=strategy,

@@ -118,13 +118,18 @@ class _Columns:
     @staticmethod
     def average(columns: Sequence[_Columns]) -> Average:
         return Average(
-            {k: _measured([one.pass_at_k[k] for one in columns]) for k in columns[0].pass_at_k},
-            _measured([one.mean for one in columns]),
-            _measured([one.majority for one in columns]),
+            {k: measured([one.pass_at_k[k] for one in columns]) for k in columns[0].pass_at_k},
+            measured([one.mean for one in columns]),
+            measured([one.majority for one in columns]),
         )
 
 
-def _measured(groups: Sequence[Sequence[float]]) -> Measured:
+def measured(groups: Sequence[Sequence[float]]) -> Measured:
+    """The mean over data sets of their problems' mean, with its interval.
+
+    Raises:
+        ValueError: for a set without problems.
+    """
     interval = bootstrap_average_interval(groups, seed=0)
     if interval is None:
         raise ValueError("a data set without problems has no scores")

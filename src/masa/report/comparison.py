@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from masa.report.comparison_table import NOTHING, Row, columns, intervals, rows, target_name
+from masa.report.comparison_words import sentences
 from masa.report.data import number
 from masa.report.document import document, grid, section, table, text
 from masa.report.figures import Chart, Trace, label, short, xy
@@ -46,10 +47,12 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
     names = [str(arm["arm"]) for arm in comparison["arms"] if not arm["simulated"]]
     seeds = ", ".join(map(str, comparison["seeds"]))
     words = "".join(f"<li>{text(line)}</li>" for line in (*intervals(comparison), *comparison.get("notes", [])))
+    summary = "".join(f"<li>{text(line)}</li>" for line in sentences(comparison))
     found = rows(comparison)
     body = "".join(
         [
             f"<header><h1>{text(' · '.join(names))}</h1><p>MASA comparison, seeds {text(seeds)}</p></header>",
+            f'<ul class="words">{summary}</ul>' if summary else "",
             section(figures, "Accuracy", "What was reached for what was spent.", _curves(comparison)),
             "<h2>The table</h2>",
             _table(columns(comparison), found),
@@ -82,7 +85,10 @@ def _curves(comparison: Mapping[str, Any]) -> list[Chart]:
         is_readable = len(comparison["arms"]) <= _MOST_BANDS
         for index, arm in enumerate(comparison["arms"]):
             color, dash = _color(comparison, index)
-            traces += (_band(arm, axis, color) if is_readable else []) + _lines(arm, axis, color, dash)
+            spread, line = [*_band(arm, axis, color), *_seeds(arm, axis, color)], _line(arm, axis, color, dash)
+            # Of too many arms the page shows the spread of one at a time: that which is chosen or pointed at.
+            hidden = {} if is_readable else {"visible": False, "meta": {"spread": arm["arm"]}}
+            traces += [trace | hidden for trace in spread] + line
         if not traces:
             continue
         layout: dict[str, Any] = {
@@ -92,8 +98,12 @@ def _curves(comparison: Mapping[str, Any]) -> list[Chart]:
         layout |= {"hovermode": "closest", "legend": _LEGEND}
         if comparison.get("threshold"):
             layout |= _mark(comparison["threshold"]["pass_at_1"], target_name(comparison))
-        band = " with its 95 % band (Student's t)" if is_readable else ""
-        note = f"Held-out pass@1: mean over seeds{band}, and each seed thin behind it."
+        note = "Held-out pass@1: mean over seeds with its 95 % band (Student's t), and each seed thin behind it."
+        if not is_readable:
+            note = (
+                "Held-out pass@1, mean over seeds. Point at a line, or choose an arm, for its 95 % band (Student's t) "
+                "and its seeds."
+            )
         charts.append(Chart(f"Pass@1 by {title}", note, traces, layout))
     return charts
 
@@ -109,20 +119,24 @@ def _band(arm: Mapping[str, Any], axis: str, color: str) -> list[Trace]:
     return [xy(curve["x"], clipped[0], **rest), xy(curve["x"], clipped[1], fill="tonexty", fillcolor=fill, **rest)]
 
 
-def _lines(arm: Mapping[str, Any], axis: str, color: str, dash: str) -> list[Trace]:
+def _seeds(arm: Mapping[str, Any], axis: str, color: str) -> list[Trace]:
+    if not arm["curves"].get(axis) or len(arm["runs"]) < 2 or arm["simulated"]:
+        return []
+    thin = {"color": f"--{color}", "width": 1}
+    return [
+        xy(run[axis], run["pass_at_1"], mode="lines", line=thin, opacity=0.3, hoverinfo="skip", showlegend=False)
+        for run in arm["runs"]
+    ]
+
+
+def _line(arm: Mapping[str, Any], axis: str, color: str, dash: str) -> list[Trace]:
     curve = arm["curves"].get(axis)
     if not curve:
         return []
-    traces = []
-    if len(arm["runs"]) > 1 and not arm["simulated"]:
-        thin = {"color": f"--{color}", "width": 1}
-        traces = [
-            xy(run[axis], run["pass_at_1"], mode="lines", line=thin, opacity=0.3, hoverinfo="skip", showlegend=False)
-            for run in arm["runs"]
-        ]
     title = label(arm["arm"]) + (" (simulated)" if arm["simulated"] else "")
     line = {"color": f"--{color}", "width": 2.4, "dash": dash}
-    return [*traces, xy(curve["x"], curve["mean"], mode="lines", name=title, line=line)]
+    meta = {"arm": arm["arm"]}
+    return [xy(curve["x"], curve["mean"], mode="lines", name=title, line=line, meta=meta)]
 
 
 def _mark(value: float, words: str) -> dict[str, Any]:

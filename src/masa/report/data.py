@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class RunData:
     """Of the last step that has a file."""
     recent_points: Sequence[Point]
     """Predictions and truths of the last steps' problems."""
+    folder: RunFolder
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RunData:
@@ -58,7 +59,17 @@ class RunData:
             ledger=folder.read_ledger(),
             rollouts=recent[-1] if recent else [],
             recent_points=[point for rows in recent for point in _points_of_rollouts(rows)],
+            folder=folder,
         )
+
+    def newest_rollouts(self) -> Iterator[tuple[int, list[Row]]]:
+        """Every step that has a file of rollouts, newest first, read as it is asked for.
+
+        Raises:
+            UserError: if a file is damaged.
+        """
+        for step in reversed(self.folder.steps()):
+            yield step, self.folder.read_rollouts(step)
 
     def series(self, name: str) -> Series:
         """A metric's finite values by step; empty where the run never wrote it."""

@@ -34,12 +34,16 @@ _PAGE = """<!doctype html>
 <script type="application/json" id="charts">{specs}</script>
 <script>{plotly}</script>
 <script>{script}</script>
-</body>
+{scripts}</body>
 </html>
 """
 
+_BROWSER = """<script type="text/plain" id="packed">{packed}</script>
+<script>{script}</script>
+"""
 
-def document(title: str, body: str, figures: Sequence[Chart], *, footer: str) -> str:
+
+def document(title: str, body: str, figures: Sequence[Chart], *, footer: str, packed: str = "") -> str:
     """The whole page.
 
     Args:
@@ -47,6 +51,7 @@ def document(title: str, body: str, figures: Sequence[Chart], *, footer: str) ->
         body: HTML.
         figures: the charts whose places the body has, in order.
         footer: the last line, as text.
+        packed: the rollouts whose browser the body has, as `masa.report.rollouts.pack` gives them.
     """
     specs = json.dumps([{"traces": chart.traces, "layout": chart.layout} for chart in figures], allow_nan=False)
     return _PAGE.format(
@@ -59,6 +64,7 @@ def document(title: str, body: str, figures: Sequence[Chart], *, footer: str) ->
         specs=specs.replace("<", "\\u003c"),
         plotly=_plotly() if figures else "",
         script=_asset("report.js") if figures else "",
+        scripts=_BROWSER.format(packed=packed, script=_asset("rollouts.js")) if packed else "",
     )
 
 

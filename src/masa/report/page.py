@@ -9,6 +9,7 @@ from masa.report import charts
 from masa.report.data import RunData, number
 from masa.report.document import document, section, table, text
 from masa.report.figures import Chart
+from masa.report.rollouts import browser, pack
 from masa.report.samples import samples
 from masa.report.summary import Tile, amount, sentences, tiles
 from masa.runs import atomic_write_text
@@ -35,6 +36,7 @@ def write_report(run_folder: str | os.PathLike[str], output: str | os.PathLike[s
 def render(run: RunData) -> str:
     """The page's HTML."""
     figures: list[Chart] = []
+    packed = pack(run.newest_rollouts())
     body = "".join(
         [
             _head(run),
@@ -44,6 +46,7 @@ def render(run: RunData) -> str:
             section(figures, "Rollouts", "How long they are and why they end.", charts.rollouts(run)),
             section(figures, "Learner", "", charts.learner(run), is_small=True),
             _samples(run),
+            browser(packed),
             _tables(run),
         ]
     )
@@ -52,6 +55,7 @@ def render(run: RunData) -> str:
         body,
         figures,
         footer="Made from the run folder alone; this page loads nothing from the network.",
+        packed=packed.data,
     )
 
 

@@ -28,7 +28,7 @@ def _problem(one: Excerpt) -> str:
     shown = [*one.some_solutions(ROLLOUTS), *one.predictions[:ROLLOUTS]]
     text = first.get("problem_text")
     head = f"<h3>{_text(title)}</h3>" + (f"<p>{_text(', '.join(flags))}</p>" if flags else "")
-    question = f"<pre>{_text(_clip(text))}</pre>" if isinstance(text, str) else ""
+    question = f"<pre>{_text(clip(text))}</pre>" if isinstance(text, str) else ""
     return f'<div class="card problem">{head}{question}{"".join(map(_rollout, shown))}</div>'
 
 
@@ -52,11 +52,12 @@ def _rollout(row: Mapping[str, Any]) -> str:
     if is_meta and isinstance(row.get("prediction"), Mapping):
         facts.append(f"read as {json.dumps(row['prediction'], ensure_ascii=False)}")
     text = row.get("text")
-    body = f"<pre>{_text(_clip(text))}</pre>" if isinstance(text, str) else ""
+    body = f"<pre>{_text(clip(text))}</pre>" if isinstance(text, str) else ""
     return f'<div class="rollout"><p>{mark} · {_text(" · ".join(facts))}</p>{body}</div>'
 
 
-def _clip(text: str) -> str:
+def clip(text: str) -> str:
+    """A text without the middle of what is too long to show."""
     if len(text) <= MAX_TEXT:
         return text
     return f"{text[: MAX_TEXT // 2]}\n[… {len(text) - MAX_TEXT} characters left out …]\n{text[-MAX_TEXT // 2 :]}"

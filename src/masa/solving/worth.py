@@ -18,12 +18,14 @@ LEAST_GAIN = 0.005
 """A further sample must raise the chance that the vote is right by so much."""
 
 
+@lru_cache(maxsize=4096)
 def vote_values(belief: Beta, most: int, rival: float = RIVAL) -> NDArray[np.float64]:
     """Chance that a vote of n samples is right, for n = 0..`most`, [most + 1].
 
     Of n samples R are right, beta-binomial under the belief, and W of the others name the strongest wrong answer,
     Binomial(n - R, `rival`); the others are scattered and have one vote each. The vote is right if R exceeds the votes
-    of every wrong answer, and half the time in a tie.
+    of every wrong answer, and half the time in a tie. The array is shared by all who ask for the same: it cannot be
+    written to.
 
     Args:
         belief: about the pass rate p.
@@ -36,6 +38,7 @@ def vote_values(belief: Beta, most: int, rival: float = RIVAL) -> NDArray[np.flo
             math.exp(_log_choose(n, right) + belief.log_moment(right, n - right)) * _wins(right, n - right, rival)
             for right in range(1, n + 1)
         )
+    values.flags.writeable = False
     return values
 
 

@@ -35,6 +35,32 @@
     });
   };
 
+  // Charts with too many bands to tell apart show one arm's: the chosen one's, or that of the line pointed at.
+  const spreads = () => charts.forEach((chart, index) => {
+    const arms = [...new Set(chart.traces.map((trace) => trace.meta?.spread).filter((arm) => arm !== undefined))];
+    if (!arms.length) return;
+    const place = document.getElementById(`chart-${index}`), choice = document.createElement("select");
+    choice.add(new Option("none", ""));
+    arms.forEach((arm, number) => choice.add(new Option(arm, number + 1)));
+    const label = document.createElement("label");
+    label.className = "choice";
+    label.append("Band and seeds of ", choice);
+    place.before(label);
+    let shown = null;
+    const show = (arm) => {
+      if (arm === shown) return;
+      shown = arm;
+      const ours = chart.traces.flatMap((trace, number) => (trace.meta?.spread === undefined ? [] : [number]));
+      ours.forEach((number) => { chart.traces[number].visible = chart.traces[number].meta.spread === arm; });
+      Plotly.restyle(place, { visible: ours.map((number) => chart.traces[number].visible) }, ours);
+    };
+    const chosen = () => (choice.value === "" ? null : arms[choice.value - 1]);
+    choice.addEventListener("change", () => show(chosen()));
+    place.on("plotly_hover", (event) => show(event.points[0].data.meta?.arm ?? chosen()));
+    place.on("plotly_unhover", () => show(chosen()));
+  });
+
   draw();
+  spreads();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 })();

@@ -1,0 +1,87 @@
+"""The options of `masa eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masa.cli.arguments import Bf16, Data, DataDir, Json, Limit, Prompt, System, Threads
+from masa.errors import UserError
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder, run folder, Hub id or name (`bundled`, `smollm2-135m`).")],
+    data: Data = None,
+    n: Annotated[
+        int | None, typer.Option(help="Answers a problem; default 8, 1 with --greedy, 16 with adaptive.")
+    ] = None,
+    k: Annotated[str | None, typer.Option(help="The k of pass@k, at most n: 1,8.")] = None,
+    policy: Annotated[
+        str, typer.Option(help="plain: n answers a problem. adaptive: one, by a vote of up to n that stops in time.")
+    ] = "plain",
+    budget: Annotated[
+        int | None, typer.Option(help="Of adaptive: tokens for all problems together, predictions included.")
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Of adaptive: both, adaptive, predicted or uniform, as for solve; default both.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Of adaptive, as for solve; default 0.95.")] = None,
+    predictions: Annotated[int | None, typer.Option(help="Of adaptive: a problem, as for solve; default 4.")] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="The likeliest token each time; one answer.")] = False,
+    temperature: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Of an answer; default: the model's run's, else 2048.")] = None,
+    prompt: Prompt = None,
+    system: System = None,
+    limit: Limit = None,
+    data_dir: DataDir = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of every answer; default runs/eval-MODEL-DATA.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the sampling; default: the run's, else 0.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Answers generated at a time.")] = 128,
+    threads: Threads = None,
+    bf16: Bf16 = None,
+    unsafe_code_execution: Annotated[
+        bool, typer.Option("--unsafe-code-execution", help="Run code even where it cannot be isolated.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """How much a model solves: pass@k, majority, lengths. The same command goes on where it was stopped."""
+    if greedy and (temperature or n not in (None, 1)):
+        raise UserError("--greedy gives one answer at temperature 0: leave out --temperature and --n")
+    from masa.cli.evaluate import run
+    from masa.cli.evaluate_adaptive import find_spending, run_adaptive
+    from masa.cli.measuring import Options
+    from masa.solving.strategy import SAMPLES
+
+    if policy == "adaptive" and greedy:
+        raise UserError("--greedy gives one answer, which is no vote: leave out --policy adaptive")
+    spending = find_spending(
+        policy,
+        SAMPLES if n is None else n,
+        k=k,
+        given={"budget": budget, "strategy": strategy, "threshold": threshold, "predictions": predictions},
+    )
+    options = Options(
+        data=data,
+        n=spending.samples if spending else n if n is not None else 1 if greedy else 8,
+        m=spending.m if spending else 0,
+        temperature=0.0 if greedy else temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        prompt=prompt,
+        system=system,
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        threads=threads,
+        bf16=bf16,
+        data_dir=data_dir,
+        output=output,
+        allow_unsafe_code=unsafe_code_execution,
+    )
+    if spending is None:
+        run(model, options, k=k, as_json=json_)
+    else:
+        run_adaptive(model, options, spending, as_json=json_)

@@ -1,0 +1,163 @@
+"""How `masa solve` and `masa eval --policy adaptive` spend tokens: from options to a strategy and its solver."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from masa.awareness import Cutoff, CutoffRule, LengthCalibration
+from masa.cli.loading import NamedModel, Policy
+from masa.cli.measuring import Measuring
+from masa.errors import UserError, unknown_key_message
+from masa.evaluation.answers import EvaluationSet
+from masa.evaluation.savings import FACTOR
+from masa.solving import AdaptiveConsistency, Foretelling, Solver, StopReason, Strategy, make_strategy
+from masa.solving.stopping import Posterior
+from masa.solving.strategy import PREDICTIONS, SAMPLES, parts_of
+
+NO_CUTOFF = "none"
+WHY = {
+    StopReason.SETTLED: "the vote was settled",
+    StopReason.DECIDED: "the samples left could not have changed the answer",
+    StopReason.FORETOLD: "more samples were not worth it by what was foretold",
+    StopReason.SAMPLES: "the most samples were drawn",
+    StopReason.BUDGET: "the budget was spent",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """How tokens are spent; None is the default of a strategy that has the part.
+
+    Raises:
+        UserError: for a value out of range, or one of a part that the strategy does not have.
+    """
+
+    strategy: str = "both"
+    samples: int = SAMPLES
+    budget: int | None = None
+    threshold: float | None = None
+    posterior: str | None = None
+    predictions: int | None = None
+    cutoff: str | None = None
+    cutoff_factor: float | None = None
+    hints: bool = False
+
+    def __post_init__(self) -> None:
+        stops, foretells = parts_of(self.strategy)
+        least = {"samples": self.samples, "budget": self.budget, "predictions": self.predictions}
+        for name, value in least.items():
+            if value is not None and value < 1:
+                raise UserError(f"--{name} {value}: it must be at least 1")
+        parts = {"threshold": stops, "posterior": stops}
+        parts |= dict.fromkeys(("predictions", "cutoff", "cutoff_factor", "hints"), foretells)
+        for name, is_there in parts.items():
+            value = getattr(self, name)
+            if not is_there and value is not None and value is not False:
+                what = "stops by no rule" if name in ("threshold", "posterior") else "foretells nothing"
+                raise UserError(f"--{name.replace('_', '-')}: strategy {self.strategy} {what}; leave it out")
+        rules = (*get_args(CutoffRule), NO_CUTOFF)
+        if self.cutoff is not None and self.cutoff not in rules:
+            raise UserError(unknown_key_message("cutoff rule", self.cutoff, rules, where="--cutoff"))
+        if self.cutoff_factor is not None and self.cutoff not in (None, "paper", "median"):
+            raise UserError(f"--cutoff-factor: cutoff {self.cutoff} has no factor; leave it out")
+
+    @property
+    def m(self) -> int:
+        """Predictions a question."""
+        return (self.predictions or PREDICTIONS) if parts_of(self.strategy)[1] else 0
+
+    def make(self, measuring: Measuring) -> Strategy:
+        """The strategy.
+
+        Raises:
+            UserError: for a value out of range, or several samples that could not differ.
+        """
+        if measuring.requests.temperature == 0 and self.samples > 1:
+            raise UserError("--temperature 0 gives the same answer each time, which is no vote: ask for one sample")
+        try:
+            stopping = AdaptiveConsistency()
+            if self.threshold is not None:
+                stopping = replace(stopping, threshold=self.threshold)
+            if self.posterior is not None:
+                stopping = replace(stopping, posterior=cast(Posterior, self.posterior))
+            return make_strategy(
+                self.strategy,
+                samples=self.samples,
+                stopping=stopping,
+                foretelling=lambda: Foretelling(self.m, cutoff=self._cutoff(measuring), hints=self.hints),
+            )
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+    def settings(self, strategy: Strategy) -> dict[str, Any]:
+        """All that the samples' number depends on, as plain values; `strategy` as `make` gave it."""
+        cutoff = None if strategy.foretelling is None else strategy.foretelling.cutoff
+        return {
+            "strategy": self.strategy,
+            "samples": self.samples,
+            "budget": self.budget,
+            "threshold": None if strategy.stopping is None else strategy.stopping.threshold,
+            "posterior": None if strategy.stopping is None else strategy.stopping.posterior,
+            "cutoff": None if cutoff is None else {"rule": cutoff.rule, "factor": cutoff.factor, "ratio": cutoff.ratio},
+            "hints": self.hints,
+        }
+
+    def _cutoff(self, measuring: Measuring) -> Cutoff | None:
+        if self.cutoff == NO_CUTOFF:
+            return None
+        calibration = length_calibration(measuring.model)
+        is_calibrated = calibration is not None and calibration.n >= calibration.least
+        rule = self.cutoff or ("quantile" if is_calibrated and self.cutoff_factor is None else "paper")
+        if rule != "paper" and not is_calibrated:
+            raise UserError(
+                f"--cutoff {rule}: {measuring.model.name} comes with no lengths to calibrate by (a run's checkpoint "
+                "holds them, of runs with a cutoff); use --cutoff paper"
+            )
+        return Cutoff(
+            measuring.requests.seed,
+            rule=cast(CutoffRule, rule),
+            factor=FACTOR if self.cutoff_factor is None else self.cutoff_factor,
+            minimum=measuring.min_length,
+            maximum=measuring.requests.max_tokens,
+            calibration=calibration,
+        )
+
+
+def length_calibration(model: NamedModel) -> LengthCalibration | None:
+    """The ratios of true to foretold lengths that a model's own run ended with; None where there are none.
+
+    Of a checkpoint they are its own, of a run's final model those of its last checkpoint.
+    """
+    from masa.training.checkpoint import STATE_FILE, latest
+
+    path = Path(model.path)
+    if not model.settings or not path.is_dir():
+        return None
+    folder = path if (path / STATE_FILE).exists() else latest(path.parent)
+    if folder is None:
+        return None
+    try:
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8")).get("cutoff")
+        calibration = LengthCalibration()
+        calibration.load_state_dict(state["calibration"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # of a run without a cutoff, or an older one
+        return None
+    return calibration
+
+
+def make_solver(data: EvaluationSet, policy: Policy, strategy: Strategy) -> Solver:
+    """What answers the problems of a set."""
+    return Solver(
+        policy.engine,
+        data.sampler.prompts,
+        data.sampler.requests,
+        policy.decode,
+        strategy,
+        min_length=data.min_length,
+        positions=policy.positions,
+    )
