@@ -29,6 +29,7 @@ SHRUNK = {
     "solve": "--samples 2 --predictions 1 --max-tokens 16 --max-meta-tokens 24",
     "report": "",
     "push": "",
+    "watch": "--once",
     "data": "",
 }
 """What is added to a command that is run, so that it ends in a second; the last of two equal options counts."""
@@ -51,7 +52,7 @@ OTHERS = {
     "python examples/NAME.py": "tests/docs/test_examples.py runs them",
     "python benchmarks/balance.py runs/masa-efficient --problems 16": "reads a whole run",
     "accelerate launch --cpu --num_processes 2": "tests/training/test_launcher.py",
-    "python benchmarks/predictors.py": "tests/evaluation and an hour",
+    "python benchmarks/predictors.py": "takes an hour",
 }
 """Commands of other programs than masa and make."""
 
