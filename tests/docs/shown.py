@@ -50,9 +50,9 @@ OTHERS = {
     "apt-get install bubblewrap": "changes the machine",
     "hf auth login": "the Hub's own",
     "python examples/NAME.py": "tests/docs/test_examples.py runs them",
-    "accelerate launch --cpu --num_processes 2": "named as a trap",
-    "python benchmarks/predictors.py": "an hour",
-    "python benchmarks/balance.py runs/masa-efficient --problems 16": "needs a run of ten minutes",
+    "python benchmarks/balance.py runs/masa-efficient --problems 16": "reads a whole run",
+    "accelerate launch --cpu --num_processes 2": "tests/training/test_launcher.py",
+    "python benchmarks/predictors.py": "takes an hour",
 }
 """Commands of other programs than masa and make."""
 
