@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,12 @@ def port() -> Iterator[int]:
     """Of a worker without vLLM that listens on the loopback."""
     with listening() as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker that failed leaves to be read."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def engine(port: int, **settings: Any) -> VLLMEngine:
