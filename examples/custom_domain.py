@@ -34,7 +34,7 @@ def rows(size: int, seed: int = 0) -> list[dict[str, str]]:
 
 
 def main(output: str = "runs/custom-domain", max_steps: int = 60) -> MASATrainer:
-    """Train; takes a minute or two on one core."""
+    """Train."""
     args = MASAConfig(
         output_dir=output,
         preset="masa-expert",

@@ -23,7 +23,7 @@ def brief(completions: list[Any], completion_ids: list[list[int]], **_: Any) -> 
 
 
 def main(output: str = "runs/custom-reward", max_steps: int = 60) -> None:
-    """Train; takes a minute or two on one core."""
+    """Train."""
     args = MASAConfig(
         output_dir=output,
         preset="masa",

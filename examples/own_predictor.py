@@ -45,7 +45,7 @@ PREDICTORS[LastGroup.name] = LastGroup  # before the config is made
 
 
 def main(output: str = "runs/own-predictor", max_steps: int = 60) -> None:
-    """Train; takes a minute or two on one core."""
+    """Train."""
     args = MASAConfig(
         output_dir=output,
         preset="grpo",

@@ -27,7 +27,7 @@ def correct(completions: list, answer: list[str], **_: object) -> list[float]:
 
 
 def main(output: str = "runs/trl-script", max_steps: int = 60) -> None:
-    """Train; takes a minute or two on one core."""
+    """Train."""
     args = GRPOConfig(
         output_dir=output,
         preset="masa-plus",
