@@ -52,6 +52,9 @@ OTHERS = {
     "python examples/NAME.py": "tests/docs/test_examples.py runs them",
     "python benchmarks/balance.py runs/masa-efficient --problems 16": "reads a whole run",
     "accelerate launch --cpu --num_processes 2": "tests/training/test_launcher.py",
+    "python benchmarks/solving.py runs/solve-0 --draws runs/solve-0-draws "
+    "--output benchmarks/results/2026-11-26-solving": "tests/solving/test_solving_benchmark.py has a short one",
+    "python benchmarks/solving.py MODEL --data NAME": "tests/solving/test_solving_benchmark.py",
     "python benchmarks/predictors.py": "takes an hour",
 }
 """Commands of other programs than masa and make."""
