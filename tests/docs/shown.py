@@ -95,7 +95,7 @@ def _all() -> Iterator[Command]:
             if block.language in ("", "bash", "sh", "shell"):
                 for line in block.text.replace("\\\n", " ").splitlines():
                     yield from _command(page.name, re.split(r"\s#\s", line)[0])
-        for code in inline_code(page):
+        for code in sorted(inline_code(page)):
             if " " in code:
                 yield from _command(page.name, code, is_mention=True)
 
