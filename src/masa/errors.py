@@ -33,6 +33,16 @@ class Interrupted(SystemExit):
         return self.words
 
 
+def met_by_one(error: BaseException) -> bool:
+    """Whether one process of several met it, or what it was made from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if OF_ONE in getattr(cause, "__notes__", ()):
+            return True
+        cause = cause.__cause__
+    return False
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name` (case ignored), or None if nothing is close."""
     by_folded = {candidate.casefold(): candidate for candidate in known}

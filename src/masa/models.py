@@ -124,7 +124,7 @@ def _convert(gguf: Path, target: Path) -> None:
     try:
         import gguf as _  # noqa: F401 - transformers needs it and says so less clearly
     except ImportError:
-        raise UserError("reading GGUF files needs the package gguf: pip install 'masa-rl[gguf]'") from None
+        raise UserError("reading GGUF files needs the package gguf: pip install -e '.[gguf]'") from None
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from masa.errors import OF_ONE
+
+_PATIENCE = timedelta(days=1)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,7 +42,8 @@ class Team:
         self.size: int = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         self.rank = dist.get_rank() if self.size > 1 else 0
         # Python objects go over the CPU: on GPUs the default group would copy them there and back.
-        self._objects = dist.new_group(backend="gloo") if self.size > 1 else None
+        # They may wait for the slowest's rollouts as long as it takes: a process that dies ends the others anyway.
+        self._objects = dist.new_group(backend="gloo", timeout=_PATIENCE) if self.size > 1 else None
 
     @property
     def is_main(self) -> bool:
@@ -101,12 +105,13 @@ class Team:
             yield
         except Exception as error:
             failed = error
-        if self.size > 1 and any(self.gather(failed is not None)) and failed is None:
-            raise EndedElsewhere
+        failures = self.gather(failed is not None)
         if failed is not None:
-            if self.size > 1:
+            if not all(failures):
                 failed.add_note(OF_ONE)
             raise failed
+        if any(failures):
+            raise EndedElsewhere
 
     def leave(self) -> None:
         """End the group; nothing of the team may be used afterwards."""

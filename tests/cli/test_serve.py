@@ -381,4 +381,4 @@ def test_without_its_packages_the_remedy_is_named() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS)
     assert (found.returncode, found.stdout, found.stderr.count("\n")) == (2, "", 1)
     assert "masa serve needs fastapi and uvicorn" in found.stderr
-    assert "pip install 'masa-rl[serve]'" in found.stderr
+    assert "pip install -e '.[serve]'" in found.stderr

@@ -210,6 +210,7 @@ def test_a_comparison_has_a_line_a_run(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert [run["state"] for run in json.loads(out)["runs"]] == ["finished", "running", "waiting", "waiting"]
     for name in ("grpo-10", "masa-0", "masa-1"):
         Path(f"all/results/{name}.json").touch()
+    Path("all/comparison.json").touch()
     code, out, _ = masa(monkeypatch, capsys, "watch", "all")  # ends by itself, since all are done
     assert (code, len(out.splitlines())) == (0, 4)
 

@@ -38,8 +38,8 @@ OTHERS = {
     "python3 -m venv .venv": "makes the environment that the tests run in",
     "python3 -m venv ~/vllm": "`make test-vllm` makes one",
     "pip install -c constraints-cpu.txt torch -e '.[dev]'": "fills it",
-    "pip install 'masa-rl[peft]'": "an extra; a test looks it up",
-    "pip install 'masa-rl[serve]'": "an extra; a test looks it up",
+    "pip install -e '.[peft]'": "an extra; a test looks it up",
+    "pip install -e '.[serve]'": "an extra; a test looks it up",
     "curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' "
     '-d \'{"model": "runs/default", "messages": [{"role": "user", "content": "12 * 34"}]}\'': (
         "tests/cli/test_serve.py asks a server of its own"

@@ -147,7 +147,7 @@ def test_other_programs() -> None:
             assert words[1] in targets, f"{command.page}: no target {words[1]}"
         elif words[0] != "masa":
             assert command.text in OTHERS, f"{command.page} shows `{command.text}`: enter it in shown.py"
-        for named in re.findall(r"masa-rl\[(\w+)\]", command.text):
+        for named in re.findall(r"\.\[(\w+)\]", command.text):
             assert named in extras
         for path in re.findall(r"(?:configs|benchmarks)/[\w./-]+", command.text):
             assert (ROOT / path).exists(), f"{command.page}: {path}"

@@ -145,6 +145,9 @@ def test_the_summary_in_words() -> None:
         "At the end, against grpo, surely above: good; surely below: bad; of the others no difference is sure.",
         "The fewest tokens to grpo's final accuracy are good's: grpo needs 1.50 times as many (1.20 to 1.90).",
     ]
+    slower = reached(speed_up=mean(0.8, 0.7, 0.9, 3))
+    value = comparison(arm("grpo", final=ended(0.5)), arm("slow", final=ended(0.5, 0.0), to_threshold=slower))
+    assert sentences(value)[-1] == "No arm comes to grpo's final accuracy with fewer tokens than grpo."
     value = comparison(arm("grpo", final=ended(0.5)), arm("same", final=ended(0.51, 0.01, -0.1, 0.12)))
     assert "+1.0 points to grpo (-10.0 to +12.0), which may be chance." in sentences(value)[1]
     assert sentences(comparison(arm("grpo", final=ended(0.5)))) == []

@@ -29,7 +29,13 @@ EVALUATION: dict[str, Any] = {
 def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder.create(
         tmp_path / "run",
-        {"preset": "masa-efficient", "model": "owner/base-1B", "num_generations": 8},
+        {
+            "preset": "masa-efficient",
+            "model": "owner/base-1B",
+            "num_generations": 8,
+            "num_meta_generations": 8,
+            "gate": "self",
+        },
         seeds={"seed": 0},
     )
     ledger = Ledger()
@@ -62,6 +68,16 @@ def test_figures_before_and_after_and_the_ledger(run: RunFolder) -> None:
     head = head_of(card)
     assert head["base_model"] == "owner/base-1B"
     assert {"masa", "meta-awareness", "trl"} <= set(head["tags"])
+
+
+def test_a_run_that_learnt_no_foretelling_does_not_claim_it(run: RunFolder) -> None:
+    assert "foretells its own pass rate" in model_card(run)
+    config = run.read_config()
+    run.config_path.write_text(yaml.safe_dump(config | {"num_meta_generations": 0, "gate": "none"}))
+    card = model_card(run)
+    assert "foretells its own pass rate" not in card
+    assert "the policy helps to choose" not in card
+    assert "meta-awareness" not in head_of(card)["tags"]
 
 
 def test_a_loss_is_called_a_loss(run: RunFolder) -> None:

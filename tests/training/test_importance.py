@@ -145,7 +145,6 @@ def test_evaluation_is_rolled_out_by_the_same_engine(
         ({"vllm_importance_sampling_mode": "token_trunc"}, "did you mean 'token_truncate'"),
         ({"vllm_mode": "server", "vllm_python": "python"}, "vllm_python starts a vLLM of the run's own: leave it out"),
         ({"loss_type": "vespo"}, "needs vllm_importance_sampling_mode 'token_truncate' or 'token_mask'"),
-        ({"use_liger_kernel": True}, "use_liger_kernel leaves no place for"),
     ],
 )
 def test_contradictions(settings: dict[str, Any], message: str) -> None:

@@ -18,7 +18,7 @@ from masa.cli.push import push
 from masa.cli.serve_command import serve
 from masa.cli.solve_command import solve
 from masa.cli.watch_command import watch
-from masa.errors import OF_ONE, Interrupted, UserError
+from masa.errors import Interrupted, UserError, met_by_one
 from masa.runs import disk
 
 app = typer.Typer(
@@ -291,7 +291,7 @@ def main() -> None:
         if debug:
             raise
         # What all processes of a machine meet, one of them shows.
-        if os.environ.get("LOCAL_RANK", "0") == "0" or OF_ONE in getattr(error, "__notes__", ()):
+        if os.environ.get("LOCAL_RANK", "0") == "0" or met_by_one(error):
             console.print("error:", style="bold red", end=" ")
             console.print(" ".join(str(error).split()), markup=False)
         sys.exit(2)

@@ -221,7 +221,7 @@ def run(
     try:
         from masa.solving.serving.app import Server, make_app
     except ImportError as error:
-        raise UserError(f"masa serve needs fastapi and uvicorn ({error}): pip install 'masa-rl[serve]'") from None
+        raise UserError(f"masa serve needs fastapi and uvicorn ({error}): pip install -e '.[serve]'") from None
     check_kind(kind, where="--kind")
     check_voted(Problem(0, "", "", kind))
     with leaving_with_a_word("and serves no longer"), address.listen() as listening:

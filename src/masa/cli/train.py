@@ -157,7 +157,7 @@ def _lora(settings: dict[str, Any] | None) -> Any:
     try:
         from peft import LoraConfig
     except ImportError:
-        raise UserError("`lora` needs the package peft: pip install 'masa-rl[peft]'") from None
+        raise UserError("`lora` needs the package peft: pip install -e '.[peft]'") from None
     try:
         return LoraConfig(task_type="CAUSAL_LM", **settings)
     except (TypeError, ValueError) as error:
@@ -207,9 +207,10 @@ def _evaluator(
         row["seconds"] = sum(value for name, value in trainer.ledger.seconds.items() if name != "evaluation")
         trainer.ledger.add(evaluation_tokens=row["evaluation_tokens"])
         trainer.ledger.add_seconds(evaluation=time.perf_counter() - started)
-        if trainer.run is not None:
-            trainer.run.append_evaluation(row)
-            trainer.run.write_ledger(trainer.ledger.totals())
+        with trainer.team.together():
+            if trainer.run is not None:
+                trainer.run.append_evaluation(row)
+                trainer.run.write_ledger(trainer.ledger.totals())
         progress.evaluated(row)
 
     return evaluate

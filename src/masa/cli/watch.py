@@ -160,8 +160,10 @@ class Comparison:
 
     @property
     def is_finished(self) -> bool:
-        """Whether every run that was begun has left its result."""
-        return bool(self._runs) and set(self._runs) <= self._done
+        """Whether the comparison has been written since the last result: that is done when all runs have ended."""
+        written = self._path / "comparison.json"
+        results = [file.stat().st_mtime_ns for file in self._path.glob("results/*.json")]
+        return bool(results) and written.exists() and written.stat().st_mtime_ns >= max(results)
 
     def lines(self) -> list[str]:
         """A line a run."""

@@ -22,7 +22,7 @@ class Chosen:
     """The answer to one problem, and what it took."""
 
     text: str | None
-    """A whole sample that states it, which is what is graded; None where no answer was found, which is wrong."""
+    """The sample that is shown and graded: one that states the answer, whole if there is one; any where none does."""
     answer: str | None
     samples: int
     solution_tokens: int

@@ -80,6 +80,8 @@ def _cheapest(others: Sequence[Arm], comparison: Mapping[str, Any]) -> list[str]
     if not ratios:
         return []
     arm, ratio = max(ratios.items(), key=lambda item: float(item[1]["mean"]))
+    if float(ratio["mean"]) <= 1:
+        return [f"No arm comes to {target_name(comparison)} with fewer tokens than {comparison['baseline']}."]
     low, high = number(ratio.get("low")), number(ratio.get("high"))
     between = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
     first = "The fewest tokens" if len(others) > 1 else "The tokens"

@@ -11,7 +11,7 @@ from typing import Any
 
 from masa.report.data import Row, number
 from masa.report.document import text
-from masa.report.samples import clip
+from masa.report.samples import MAX_TEXT, clip
 
 MOST_CHARACTERS = 100_000_000
 """Of all texts together, before they are compressed; of a longer run the last steps are kept."""
@@ -47,7 +47,7 @@ def pack(steps: Iterable[tuple[int, Sequence[Row]]]) -> Packed:
     kept: list[int] = []
     is_whole = True
     for step, rows in steps:
-        characters += sum(len(row["text"]) for row in rows if isinstance(row.get("text"), str))
+        characters += sum(min(len(row["text"]), MAX_TEXT) for row in rows if isinstance(row.get("text"), str))
         if kept and characters > MOST_CHARACTERS:
             is_whole = False
             break

@@ -38,8 +38,10 @@ def _rollout(row: Mapping[str, Any]) -> str:
         mark = '<span class="mark meta">prediction</span>'
     elif row.get("correct") is True:
         mark = '<span class="mark good">✓ correct</span>'
-    else:
+    elif row.get("correct") is False:
         mark = '<span class="mark bad">✗ incorrect</span>'
+    else:
+        mark = '<span class="mark meta">ungraded</span>'
     facts = []
     if (length := number(row.get("length"))) is not None:
         facts.append(f"{length:.0f} tokens")

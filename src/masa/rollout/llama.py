@@ -14,11 +14,13 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from masa.rollout.linear import PackedLinear, is_plain_linear
 from masa.rollout.slots import Layers, SlotCache
 
 _MODELS = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
+_FSDP = "torch.distributed.fsdp"
 _ROPES = {"default", "linear", "llama3", "yarn"}
 """Rotary embeddings that depend on the position alone, not on the length of the sequence."""
 
@@ -30,7 +32,12 @@ def is_llama_shaped(model: nn.Module) -> bool:
     for its modules to be called.
     """
     base = _base(model)
-    if type(base).__name__ not in _MODELS or not type(base).__module__.startswith("transformers.models."):
+    # Sharding (FSDP2) puts a class of its own before the model's.
+    own: type = type(base)
+    known = next((kind for kind in own.__mro__ if kind.__name__ in _MODELS), None)
+    if known is None or not known.__module__.startswith("transformers.models."):
+        return False
+    if own is not known and not issubclass(own, FSDPModule):
         return False
     config = base.config
     if config.hidden_act != "silu" or config.rope_parameters.get("rope_type", "default") not in _ROPES:
@@ -52,8 +59,13 @@ def _projections(block: nn.Module) -> list[nn.Module]:
 
 def _is_watched(module: nn.Module) -> bool:
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-    # Gradient checkpointing has the embeddings' output ask for gradients, of which there are none here.
-    if any(getattr(hook, "__name__", "") != "make_inputs_require_grads" for hook in hooks):
+    # Gradient checkpointing has the embeddings' output ask for gradients, of which there are none here; FSDP gathers
+    # weights for a call of the module, which whoever shards has done for the whole model before rollouts.
+    if any(
+        getattr(hook, "__name__", "") != "make_inputs_require_grads"
+        and not (isinstance(module, FSDPModule) and getattr(hook, "__module__", "").startswith(_FSDP))
+        for hook in hooks
+    ):
         return True
     # accelerate wraps the outermost forward for mixed precision, and keeps the original.
     return "forward" in vars(module) and "_original_forward" not in vars(module)

@@ -12,7 +12,9 @@ from masa.runs.atomic import atomic_write_text
 from masa.runs.folder import RUN_KEY, RunFolder
 
 CARD = "README.md"
-TAGS = ("generated_from_trainer", "trl", "grpo", "masa", "meta-awareness")
+TAGS = ("generated_from_trainer", "trl", "grpo", "masa")
+_FORETELLS = "meta-awareness"
+"""Tag of models that learnt to foretell themselves."""
 
 CITATION = """@misc{kim2025masa,
   title         = {Meta-Awareness Enhances Reasoning Models: Self-Alignment Reinforcement Learning},
@@ -88,7 +90,7 @@ def model_card(
     base_model = base_model or _hub_id(config.get("model"))
     head: dict[str, Any] = {
         "library_name": "transformers",
-        "tags": list(dict.fromkeys([*TAGS, *tags])),
+        "tags": list(dict.fromkeys([*TAGS, *([_FORETELLS] if _foretells(config) else []), *tags])),
         "base_model": base_model,
         "datasets": dataset,
     }
@@ -107,12 +109,21 @@ def model_card(
 
 def _origin(config: Mapping[str, Any], base_model: str | None) -> str:
     base = f" from [{base_model}](https://huggingface.co/{base_model})" if base_model else ""
-    return (
-        f"Trained{base} with MASA, preset `{_plain(config.get('preset', '?'))}`: GRPO on experience that the policy "
-        "helps to choose ([arXiv 2510.03259](https://arxiv.org/abs/2510.03259)), on top of "
-        "[TRL](https://github.com/huggingface/trl). Asked for it by the meta prompt, the model foretells its own pass "
-        "rate, the length of its solution and the notions it will use."
+    chooses = config.get("gate") not in (None, "none")
+    how = "GRPO on experience that the policy helps to choose" if chooses else "GRPO"
+    asked = (
+        " Asked for it by the meta prompt, the model foretells its own pass rate, the length of its solution and the "
+        "notions it will use."
     )
+    return (
+        f"Trained{base} with MASA, preset `{_plain(config.get('preset', '?'))}`: {how} "
+        "([arXiv 2510.03259](https://arxiv.org/abs/2510.03259)), on top of [TRL](https://github.com/huggingface/trl)."
+        + (asked if _foretells(config) else "")
+    )
+
+
+def _foretells(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("num_meta_generations"))
 
 
 def _figures(run: RunFolder) -> list[str]:

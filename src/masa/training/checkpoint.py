@@ -159,8 +159,7 @@ def staged(trainer: MASATrainer, trial: Any) -> Iterator[Path]:
                 trainer.state.best_model_checkpoint = str(final)
                 if team.is_main:
                     trainer.state.save_to_json(str(staging / final.name / TRAINER_STATE_NAME))
-            if team.is_main:
-                _sync(staging / final.name)
+        team.first(lambda: _sync(staging / final.name))  # what all processes have written
     except Exception as error:
         message = _disk_full(error, staging / final.name, trainer) if disk.is_full(error) else None
         shutil.rmtree(staging, ignore_errors=True)

@@ -236,9 +236,7 @@ def _vllm(config: MASAConfig) -> list[str]:
         found.append(unknown_key_message("vllm_mode", config.vllm_mode, ("colocate", "server")))
     if config.vllm_importance_sampling_mode not in _MODES:
         found.append(unknown_key_message("vllm_importance_sampling_mode", config.vllm_importance_sampling_mode, _MODES))
-    if config.corrects_sampling:
-        if config.loss_type == "vespo" and config.vllm_importance_sampling_mode.startswith("sequence"):
-            found.append("loss_type 'vespo' needs vllm_importance_sampling_mode 'token_truncate' or 'token_mask'")
-        if config.use_liger_kernel:
-            found.append("use_liger_kernel leaves no place for vllm_importance_sampling_correction: set one to false")
+    is_by_sequence = config.corrects_sampling and config.vllm_importance_sampling_mode.startswith("sequence")
+    if config.loss_type == "vespo" and is_by_sequence:
+        found.append("loss_type 'vespo' needs vllm_importance_sampling_mode 'token_truncate' or 'token_mask'")
     return found

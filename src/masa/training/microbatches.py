@@ -222,7 +222,8 @@ def _cut(ordered: Sequence[Row], costs: NDArray[np.float64], count: int, max_row
         if start >= 0:
             parts.append(list(ordered[start:end]))
             end = start
-    return parts[::-1] + [[] for _ in range(count - len(parts))]
+    # Empty ones first: where weights are sharded, gradients are gathered by the last backward pass alone.
+    return [[] for _ in range(count - len(parts))] + parts[::-1]
 
 
 def _collate(

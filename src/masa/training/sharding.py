@@ -46,11 +46,14 @@ def whole_weights(trainer: MASATrainer) -> Iterator[None]:
     if modules:
         with unsharded(modules):
             yield
-    elif trainer.model_wrapped is trainer.model:  # before training nothing is sharded yet
+    elif not trainer.is_sharded or trainer.model_wrapped is trainer.model:  # before training nothing is sharded yet
         yield
     else:
         with unwrap_model_for_generation(
-            trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=trainer.args.ds3_gather_for_generation
+            trainer.model_wrapped,
+            trainer.accelerator,
+            gather_deepspeed3_params=trainer.args.ds3_gather_for_generation,
+            gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         ):
             yield
 

@@ -379,9 +379,10 @@ class MASATrainer(CardedTrainer):
         }
         metrics = {name: value for name, value in metrics.items() if value is not None}
         self._fill_trl_logs(experience, metrics)
-        if self.run is not None:
-            rows = rollout_rows(experience) if self.args.log_rollouts else None
-            self.run.write_step(experience.step, metrics, self.ledger.totals(), rows)
+        with self.team.together():
+            if self.run is not None:
+                rows = rollout_rows(experience) if self.args.log_rollouts else None
+                self.run.write_step(experience.step, metrics, self.ledger.totals(), rows)
         for listener in self.step_listeners:
             listener({"step": experience.step, **metrics})
         if self.team.is_main:

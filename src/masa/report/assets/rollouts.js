@@ -47,7 +47,7 @@
     if (wanted.kind === "meta") solutions = [];
     if (wanted.kind === "correct" || wanted.kind === "wrong") {
       predictions = [];
-      solutions = solutions.filter((one) => (one[3] === true) === (wanted.kind === "correct"));
+      solutions = solutions.filter((one) => one[3] === (wanted.kind === "correct"));
     }
     if (wanted.cut || wanted.hinted) {
       predictions = [];
@@ -136,7 +136,7 @@
   const tokens = (length) => (length === null ? null : `${whole(length)} tokens`);
   const named = (name, value) => (value === null ? null : `${name} ${value.toFixed(2)}`);
   const solution = ([text, length, finish, correct, reward, advantage, hinted]) =>
-    rollout(correct ? "good" : "bad", correct ? "✓ correct" : "✗ incorrect",
+    rollout(correct === null ? "meta" : correct ? "good" : "bad", correct === null ? "ungraded" : correct ? "✓ correct" : "✗ incorrect",
       [tokens(length), finish && `ended by ${finish}`, named("reward", reward), named("advantage", advantage), hinted && "with a hint"], text);
   const prediction = ([text, length, finish, reward, rate, saidLength, notions]) =>
     rollout("meta", "prediction",

@@ -122,7 +122,7 @@ def make_app(
     """The application.
 
     Args:
-        answerer: called by one thread at a time.
+        answerer: the work that it prepares is done by one thread, in the order of the requests.
         api_key: what clients must send as bearer token; without one only clients that name a loopback host are
             served, so that no web page can reach the server by a name of its own.
         waiting: requests in the queue, at most.

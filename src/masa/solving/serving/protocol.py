@@ -198,7 +198,8 @@ def _refusal(error: ValidationError) -> ProtocolError:
     kind, where = first["type"], [str(part) for part in first["loc"]]
     param = ".".join(part for part in where if part not in ("str", "list[TextPart]"))
     if kind == "extra_forbidden":
-        known = ChatRequest.model_fields if len(where) == 1 else Message.model_fields
+        owner = StreamOptions if where[0] == "stream_options" else Message
+        known = ChatRequest.model_fields if len(where) == 1 else owner.model_fields
         return ProtocolError(unknown_key_message("field", where[-1], known), param=param, code="unknown_parameter")
     if kind == "missing":
         return ProtocolError(f"{param} is missing", param=param, code="missing_required_parameter")
