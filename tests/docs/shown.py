@@ -53,8 +53,16 @@ OTHERS = {
     "python benchmarks/balance.py runs/masa-efficient --problems 16": "reads a whole run",
     "accelerate launch --cpu --num_processes 2": "tests/training/test_launcher.py",
     "python benchmarks/solving.py runs/solve-0 --draws runs/solve-0-draws "
-    "--output benchmarks/results/2026-11-26-solving": "tests/solving/test_solving_benchmark.py has a short one",
+    "--output runs/solving": "tests/solving/test_solving_benchmark.py has a short one",
     "python benchmarks/solving.py MODEL --data NAME": "tests/solving/test_solving_benchmark.py",
+    "python benchmarks/ablations.py runs/ablations --control masa-plus --arms before-0.7,before-0.9,before-paper,"
+    "best-of-8,knapsack,gate-hidden,gate-posterior,cutoff-quantile,cutoff-median-1.5,cutoff-2,cutoff-1,k-10,k-auto": (
+        "reads 81 runs"
+    ),
+    "python benchmarks/ablations.py runs/ablations --control before-0.7 --arms meta-2,meta-4,meta-8,meta-4-short,"
+    "meta-4-combined,meta-4-unseen": "reads 81 runs",
+    "python benchmarks/ablations.py runs/ablations --control meta-4 --arms difficulty-alone,length-alone,notions-alone,"
+    "proper,expert,expert-unsolved,hints": "reads 81 runs",
     "python benchmarks/predictors.py": "takes an hour",
 }
 """Commands of other programs than masa and make."""
