@@ -184,6 +184,7 @@ def rollouts() -> Target:
     import masa.report.document as document
     from masa.report.data import RunData
     from masa.report.page import render
+    from masa.runs import RunFolder
 
     document._plotly = lambda: ""
 
@@ -196,8 +197,10 @@ def rollouts() -> Target:
         ]
         evaluations = [{"step": step, "pass_at_1": 0.5, "by_task": {f"{text}/1": 0.5, text: 1}} for step in (0, 1)]
         metrics = [{"step": 1, "pass_rate": 0.5, "phase": text, text: 1}]
-        run = RunData(text, {text: text}, {text: text}, metrics, evaluations, {text: 1}, rows, [])
-        page = render(run)
+        with tempfile.TemporaryDirectory() as name:
+            folder = RunFolder(name)
+            folder.write_rollouts(1, rows)
+            page = render(RunData(text, {text: text}, {text: text}, metrics, evaluations, {text: 1}, rows, [], folder))
         body = page[: page.index('<script type="application/json"')]
         assert "<script" not in body
         assert "<img" not in body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -239,7 +240,11 @@ def test_any_text_in_a_report_is_text(text: str) -> None:
         {**common, "role": "meta", "text": text, "prediction": {"pass_rate": 0.5, "notions": [text]}},
     ]
     evaluations = [{"step": step, "pass_at_1": 0.5, "by_task": {f"{text}/1": 0.5}} for step in (0, 1)]
-    page = render(RunData(text, {text: text}, {text: text}, [{"step": 1, "phase": text}], evaluations, {}, rows, []))
+    metrics = [{"step": 1, "phase": text}]
+    with tempfile.TemporaryDirectory() as name:
+        folder = RunFolder(name)
+        folder.write_rollouts(1, rows)
+        page = render(RunData(text, {text: text}, {text: text}, metrics, evaluations, {}, rows, [], folder))
     body = page[: page.index('<script type="application/json"')]
     assert "<script" not in body
     assert "<img" not in body
