@@ -68,7 +68,9 @@ def main() -> None:
     output = Path(settings["output_dir"])
     trainer.train(resume_from_checkpoint=test.get("resume") and str(latest(output)))
     if test.get("evaluate"):
-        (output / "evaluation.json").write_text(json.dumps(trainer.evaluate()))
+        found = trainer.evaluate()
+        if trainer.team.is_main:
+            (output / "evaluation.json").write_text(json.dumps(found))
     (output / f"rows-{trainer.team.rank}.json").write_text(json.dumps(rows))
     if trainer.team.is_main:
         torch.save(model.state_dict(), output / "weights.pt")
