@@ -176,7 +176,8 @@ def make_app(
     @app.get("/health")
     async def health() -> Response:
         open_jobs = worker.open
-        state = {"status": "ok", "model": answerer.name, "running": min(1, open_jobs)}
+        # Not the model's name: this answers without a key, and under any host name.
+        state = {"status": "ok", "running": min(1, open_jobs)}
         return _json(state | {"waiting": max(0, open_jobs - 1), "done": worker.done})
 
     @app.get("/v1/models", dependencies=[Depends(admit)])
@@ -194,8 +195,8 @@ def make_app(
         check_model(chat.model)
         try:
             work = await run_in_threadpool(answerer.prepare, chat)
-        except UserError as error:
-            raise ProtocolError(str(error)) from None
+        except Exception as error:
+            raise _explained(error) from error
         try:
             job = worker.submit(work)
         except QueueFull:
@@ -280,15 +281,20 @@ def _result(job: Job[Answer]) -> Answer:
         return job.result()
     except Abandoned:
         raise _ending() from None
-    except ProtocolError:
-        raise
-    except UserError as error:
-        raise ProtocolError(str(error)) from None
     except Exception as error:
-        log.exception("no answer")
-        raise ProtocolError(
-            f"internal error: {type(error).__name__}; the server's log has more", status=500, kind="server_error"
-        ) from error
+        raise _explained(error) from error
+
+
+def _explained(error: Exception) -> ProtocolError:
+    """What the client is told of an error; of one that is ours, the log has more."""
+    if isinstance(error, ProtocolError):
+        return error
+    if isinstance(error, UserError):
+        return ProtocolError(str(error))
+    log.error("no answer", exc_info=error)
+    return ProtocolError(
+        f"internal error: {type(error).__name__}; the server's log has more", status=500, kind="server_error"
+    )
 
 
 def _ending() -> ProtocolError:
