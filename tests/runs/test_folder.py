@@ -197,3 +197,13 @@ def test_a_budget_is_noted_and_is_the_last_ones(tmp_path: Path) -> None:
     assert budget({"max_tokens": 5}, resume=False) == {"max_tokens": 5}
     assert budget({"max_minutes": 0.5}, resume=True) == {"max_minutes": 0.5}
     assert budget(None, resume=True) is None
+
+
+def test_a_small_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masa.runs.jsonlines.MOST_BYTES", 1000)
+    folder = RunFolder(tmp_path)
+    folder.write_rollouts(1, [{"text": "x" * 900}])
+    assert len(folder.read_rollouts(1)) == 1
+    folder.write_rollouts(2, [{"text": "x" * 1000}])
+    with pytest.raises(UserError, match="more than 1000 bytes when unpacked"):
+        folder.read_rollouts(2)

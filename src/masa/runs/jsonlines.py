@@ -20,6 +20,8 @@ from masa.runs.atomic import atomic_write_bytes
 
 Row = dict[str, Any]
 
+MOST_BYTES = 2**30
+"""Of a gzipped file when unpacked: a small file of a stranger's may hold any number."""
 _DROPPED = object()
 
 
@@ -139,12 +141,15 @@ def read_gzipped_rows(path: Path) -> list[Row]:
     """The rows of a gzipped file.
 
     Raises:
-        UserError: if it is damaged.
+        UserError: if it is damaged, or larger than a step of rollouts ever is.
     """
     try:
-        data = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            data = file.read(MOST_BYTES + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise UserError(f"{path}: not a whole gzip file ({error})") from None
+    if len(data) > MOST_BYTES:
+        raise UserError(f"{path}: more than {MOST_BYTES} bytes when unpacked, which is not read: remove the file")
     return decode_rows(data, str(path))
 
 
