@@ -331,6 +331,8 @@ class MASATrainer(CardedTrainer):
         with self.threads(), self.interruption.watch(), checkpoint.only_tensors(last), finite_outputs(output):
             if self.args.warm_start and last is None:
                 self.measures.warm_start = warm_start(self)
+                self._pending_extra_logs.clear()  # of rollouts that no step has
+                self._pending_metrics.clear()
             return super().train(None if last is None else str(last), *args, **kwargs)
 
     def make_imitation(self, learning_rate: float | None) -> Imitation:
@@ -396,7 +398,8 @@ class MASATrainer(CardedTrainer):
         self.state.num_input_tokens_seen += sum(len(r.prompt_ids) + len(r.completion_ids) for r in experience.rows)
         trl_logs.note_metrics(own, experience, metrics, self.state.num_input_tokens_seen)
         trl_logs.fill_completions(self._logs, experience)
-        trl_logs.flush_reward_logs(own, self._logs, self._pending_extra_logs, self._pending_metrics)
+        scalars = self.team.gather(dict(self._pending_metrics))
+        trl_logs.flush_reward_logs(own, self._logs, self._pending_extra_logs, scalars)
         self._pending_extra_logs.clear()
         self._pending_metrics.clear()
 

@@ -58,7 +58,7 @@ def flush_reward_logs(
     noted: MutableMapping[str, Any],
     logs: Mapping[str, Any],
     extra: Mapping[str, Sequence[Any]],
-    scalars: Mapping[str, Sequence[float]],
+    scalars: Sequence[Mapping[str, Sequence[float]]],
 ) -> None:
     """Moves what reward functions logged themselves (TRL's `log_extra` and `log_metric`) into TRL's own places.
 
@@ -66,11 +66,12 @@ def flush_reward_logs(
         logs: the completion table.
         extra: values by column; those that have not one a completion, as where other processes called the functions on
             the other completions, do not fit the table and are left out.
-        scalars: values by metric, any number.
+        scalars: values by metric, any number, of each process.
     """
     logs["extra"].clear()
     for column, values in extra.items():
         if len(values) == len(logs["completion"]):
             logs["extra"][column].extend(values)
-    for name, values in scalars.items():
+    for name in sorted({name for found in scalars for name in found}):
+        values = [value for found in scalars for value in found.get(name, ())]
         noted[name].append(sum(values) / len(values))
