@@ -35,11 +35,15 @@ class EndedElsewhere(SystemExit):
 class Team:
     """The processes of `torch.distributed`'s default group, or this one alone where there is none.
 
-    Every method but `deal` is called by all processes, in the same order.
+    Every method is called by all processes, in the same order.
+
+    Args:
+        alone: leave the others out, wherever they are.
     """
 
-    def __init__(self) -> None:
-        self.size: int = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    def __init__(self, *, alone: bool = False) -> None:
+        is_group = not alone and dist.is_available() and dist.is_initialized()
+        self.size: int = dist.get_world_size() if is_group else 1
         self.rank = dist.get_rank() if self.size > 1 else 0
         # Python objects go over the CPU: on GPUs the default group would copy them there and back.
         # They may wait for the slowest's rollouts as long as it takes: a process that dies ends the others anyway.

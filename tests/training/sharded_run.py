@@ -43,10 +43,8 @@ def main() -> None:
 
     compare_rollouts(LocalEngine(whole, tokenizer), engine)
     assert all(isinstance(parameter, DTensor) for parameter in sharded.parameters())
-    alone = Team.__new__(Team)
-    alone.size, alone.rank = 1, 0
     settings: dict[str, Any] = {"learning_rate": 1e-2, "pad_token_id": tokenizer.pad_token_id, "micro_batch_rows": 1}
-    one = Imitation(whole, team=alone, **settings)
+    one = Imitation(whole, team=Team(alone=True), **settings)
     two = Imitation(sharded, team=team, is_sharded=True, **settings)
     compare_updates(one, two, whole, sharded)
     two.load_state_dict(team.gather(two.state_dict())[0])  # the main process's, as a checkpoint's file has it

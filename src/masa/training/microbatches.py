@@ -139,20 +139,17 @@ def build_micro_batches(
         team: the processes that learn together; None for this one alone.
     """
     kept = [row for row in rows if row.tokens and (row.advantage != 0.0 or not drop_dead)]
-    processes = 1 if team is None else team.size
-    if team is not None:
-        kept = _deal_groups(kept, processes)[team.rank]
+    team = Team(alone=True) if team is None else team
+    kept = _deal_groups(kept, team.size)[team.rank]
     scaled = [replace(row, advantage=row.advantage * denominator.path_scale[row.path] * row.weight) for row in kept]
     split = _split_by_prompt if share_prompts else _split_by_length
     parts = split(scaled, count, max(max_rows, math.ceil(len(scaled) / count)))
-    sizes = [len(part) for part in parts]
-    if team is not None:
-        sizes = [max(found) for found in zip(*team.gather(sizes), strict=True)]
+    sizes = [max(found) for found in zip(*team.gather([len(part) for part in parts]), strict=True)]
     batches = []
     for part, size in zip(parts, sizes, strict=True):
         factor = 1.0
         if loss_type in ROW_MEAN_LOSSES and denominator.rows:
-            factor = processes * size * count / denominator.rows
+            factor = team.size * size * count / denominator.rows
         batches.append(_collate(part, size, factor, denominator.tokens, pad_token_id, device))
     return batches
 
