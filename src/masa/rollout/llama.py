@@ -21,6 +21,8 @@ from masa.rollout.slots import Layers, SlotCache
 
 _MODELS = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
 _FSDP = "torch.distributed.fsdp"
+_TRLS_HEAD = "trl.trainer.utils"
+"""Where `add_fused_lm_head` is."""
 _ROPES = {"default", "linear", "llama3", "yarn"}
 """Rotary embeddings that depend on the position alone, not on the length of the sequence."""
 
@@ -67,8 +69,17 @@ def _is_watched(module: nn.Module) -> bool:
         for hook in hooks
     ):
         return True
+    return _is_replaced(module)
+
+
+def _is_replaced(module: nn.Module) -> bool:
+    """Whether a method of the module's own stands in front of its class's forward pass and computes something else."""
+    own = vars(module).get("forward")
     # accelerate wraps the outermost forward for mixed precision, and keeps the original.
-    return "forward" in vars(module) and "_original_forward" not in vars(module)
+    if own is None or "_original_forward" in vars(module):
+        return False
+    # TRL's trainers put a method there that serves their loss, and leaves all other calls to the original.
+    return getattr(getattr(own, "__func__", None), "__globals__", {}).get("__name__") != _TRLS_HEAD
 
 
 class LlamaForward:
