@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from masa.rollout.linear import PackedLinear, is_plain_linear
+from masa.rollout.linear import PackedLinear, class_of, is_plain_linear
 from masa.rollout.slots import Layers, SlotCache
 
 _MODELS = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
@@ -34,17 +34,13 @@ def is_llama_shaped(model: nn.Module) -> bool:
     for its modules to be called.
     """
     base = _base(model)
-    # Sharding (FSDP2) puts a class of its own before the model's.
-    own: type = type(base)
-    known = next((kind for kind in own.__mro__ if kind.__name__ in _MODELS), None)
-    if known is None or not known.__module__.startswith("transformers.models."):
-        return False
-    if own is not known and not issubclass(own, FSDPModule):
+    own = class_of(base)
+    if own.__name__ not in _MODELS or not own.__module__.startswith("transformers.models."):
         return False
     config = base.config
     if config.hidden_act != "silu" or config.rope_parameters.get("rope_type", "default") not in _ROPES:
         return False
-    if type(base.model.embed_tokens) is not nn.Embedding or any(_is_watched(module) for module in model.modules()):
+    if class_of(base.model.embed_tokens) is not nn.Embedding or any(_is_watched(module) for module in model.modules()):
         return False
     layers = base.model.layers
     parts = [part for layer in layers for block in (layer.self_attn, layer.mlp) for part in _projections(block)]
