@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import LLAMA_SHAPED, VOCABULARY, build, ragged_requests
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
+from trl.trainer.utils import add_fused_lm_head
 
 from masa.rollout.forward import Forward, TransformersForward
 from masa.rollout.linear import PackedLinear, is_plain_linear
@@ -123,6 +124,15 @@ def test_wrappers_of_training_do_not_hinder_it() -> None:
     assert is_llama_shaped(model)
     expected = LocalEngine(build("llama", dtype=torch.float32)).generate(ragged_requests())
     assert LocalEngine(model).generate(ragged_requests()) == expected
+
+
+@pytest.mark.parametrize("name", ["llama", "lora"])
+def test_the_head_of_trls_loss_does_not_hinder_it(name: str) -> None:
+    model = lora_model() if name == "lora" else build(name, dtype=torch.float32)
+    expected = logits_of(TransformersForward(model), model)
+    add_fused_lm_head(model.get_base_model() if name == "lora" else model)
+    assert is_llama_shaped(model)
+    torch.testing.assert_close(logits_of(LlamaForward(model, 64), model), expected, rtol=0, atol=1e-5)
 
 
 def test_ambient_autocast_is_followed() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 _MIN_PACKED = 1 << 18
 """Weights in a matrix from which on oneDNN's packed product beats the plain one."""
@@ -56,11 +57,17 @@ class PackedLinear:
         return outputs + F.linear(F.linear(inputs, self._down), self._up)
 
 
+def class_of(module: nn.Module) -> type[nn.Module]:
+    """The module's class, without the one that sharding (FSDP2) puts before it."""
+    own = type(module)
+    return own.__bases__[-1] if issubclass(own, FSDPModule) else own
+
+
 def is_plain_linear(layer: nn.Module) -> bool:
     """Whether `PackedLinear` takes it: `nn.Linear`, or PEFT's LoRA around one without its variants and biases."""
-    if type(layer) is nn.Linear:
+    if class_of(layer) is nn.Linear:
         return True
-    if not is_lora(layer) or type(_plain(layer)) is not nn.Linear:
+    if not is_lora(layer) or class_of(_plain(layer)) is not nn.Linear:
         return False
     lora: Any = layer
     is_settled = not (lora.merged and lora.disable_adapters)
@@ -69,7 +76,8 @@ def is_plain_linear(layer: nn.Module) -> bool:
 
 def is_lora(layer: nn.Module) -> bool:
     """Whether it is PEFT's LoRA around a linear layer."""
-    return type(layer).__module__ == "peft.tuners.lora.layer" and type(layer).__name__ == "Linear"
+    own = class_of(layer)
+    return own.__module__ == "peft.tuners.lora.layer" and own.__name__ == "Linear"
 
 
 def _plain(layer: nn.Module) -> nn.Module:

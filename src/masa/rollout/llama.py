@@ -16,11 +16,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from masa.rollout.linear import PackedLinear, is_plain_linear
+from masa.rollout.linear import PackedLinear, class_of, is_plain_linear
 from masa.rollout.slots import Layers, SlotCache
 
 _MODELS = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
 _FSDP = "torch.distributed.fsdp"
+_TRLS_HEAD = "trl.trainer.utils"
+"""Where `add_fused_lm_head` is."""
 _ROPES = {"default", "linear", "llama3", "yarn"}
 """Rotary embeddings that depend on the position alone, not on the length of the sequence."""
 
@@ -32,17 +34,13 @@ def is_llama_shaped(model: nn.Module) -> bool:
     for its modules to be called.
     """
     base = _base(model)
-    # Sharding (FSDP2) puts a class of its own before the model's.
-    own: type = type(base)
-    known = next((kind for kind in own.__mro__ if kind.__name__ in _MODELS), None)
-    if known is None or not known.__module__.startswith("transformers.models."):
-        return False
-    if own is not known and not issubclass(own, FSDPModule):
+    own = class_of(base)
+    if own.__name__ not in _MODELS or not own.__module__.startswith("transformers.models."):
         return False
     config = base.config
     if config.hidden_act != "silu" or config.rope_parameters.get("rope_type", "default") not in _ROPES:
         return False
-    if type(base.model.embed_tokens) is not nn.Embedding or any(_is_watched(module) for module in model.modules()):
+    if class_of(base.model.embed_tokens) is not nn.Embedding or any(_is_watched(module) for module in model.modules()):
         return False
     layers = base.model.layers
     parts = [part for layer in layers for block in (layer.self_attn, layer.mlp) for part in _projections(block)]
@@ -67,8 +65,17 @@ def _is_watched(module: nn.Module) -> bool:
         for hook in hooks
     ):
         return True
+    return _is_replaced(module)
+
+
+def _is_replaced(module: nn.Module) -> bool:
+    """Whether a method of the module's own stands in front of its class's forward pass and computes something else."""
+    own = vars(module).get("forward")
     # accelerate wraps the outermost forward for mixed precision, and keeps the original.
-    return "forward" in vars(module) and "_original_forward" not in vars(module)
+    if own is None or "_original_forward" in vars(module):
+        return False
+    # TRL's trainers put a method there that serves their loss, and leaves all other calls to the original.
+    return getattr(getattr(own, "__func__", None), "__globals__", {}).get("__name__") != _TRLS_HEAD
 
 
 class LlamaForward:
