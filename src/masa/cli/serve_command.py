@@ -18,7 +18,8 @@ def serve(
         str | None, typer.Option(envvar="MASA_API_KEY", help="What clients must send; others can see options.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The model's for clients; default: MODEL as it is given.")] = None,
-    queue: Annotated[int, typer.Option(help="Requests that may wait; one is answered at a time.")] = 32,
+    queue: Annotated[int, typer.Option(help="Requests that may wait.")] = 32,
+    together: Annotated[int, typer.Option(help="Requests that are answered together, in the engine's calls.")] = 8,
     grace: Annotated[int, typer.Option(help="Seconds that answers have left after Ctrl-C.")] = 10,
     kind: Annotated[str, typer.Option(help="How answers compare: math, choice, literal.")] = "math",
     strategy: of.StrategyName = "both",
@@ -47,7 +48,7 @@ def serve(
     from masa.cli.serve import Address, run
     from masa.cli.spending import Spending
 
-    address = Address(host, port, api_key, queue, grace)
+    address = Address(host, port, api_key, queue, together, grace)
     spending = Spending(
         strategy=strategy,
         samples=samples,
