@@ -45,7 +45,9 @@ def train(
     config: Annotated[Path | None, typer.Argument(help="YAML file of settings; default: the bundled run.")] = None,
     preset: Annotated[str | None, typer.Option(help="Published recipe, for example masa-efficient.")] = None,
     model: Annotated[str | None, typer.Option(help="Folder, Hub id or name (`bundled`, `smollm2-135m`).")] = None,
-    data: Annotated[str | None, typer.Option(help="JSONL or Parquet file, Hub id, task, `bundled`.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Benchmark (`masa data list`), file, Hub id, task, `bundled`.")
+    ] = None,
     reward: Annotated[str | None, typer.Option(help="Your reward function, module:function.")] = None,
     output: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting, key=value; may be repeated.")] = None,
