@@ -35,7 +35,17 @@ def raising_on_the_second_process(completions: list[Any], **_: Any) -> list[floa
     return parity_of_length(completions)
 
 
-REWARDS = {f.__name__: f for f in (parity_of_length, raising_on_the_second_process)}
+def logging_columns(completions: list[Any], log_extra: Any, **_: Any) -> list[float]:
+    """A reward function that logs of each completion, of some calls alone, and what fits no table."""
+    texts = [completion[0]["content"] for completion in completions]
+    log_extra("shouted", [text.upper() for text in texts])
+    log_extra("too_few", [])
+    if any("a" in text for text in texts):
+        log_extra("a_count", [text.count("a") for text in texts])
+    return parity_of_length(completions)
+
+
+REWARDS = {f.__name__: f for f in (parity_of_length, raising_on_the_second_process, logging_columns)}
 
 
 def main() -> None:

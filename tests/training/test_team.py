@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 import torch
 
@@ -122,6 +123,30 @@ def test_another_number_of_processes_goes_on(tmp_path: Path, alone: Path, before
     then = train(after, run, **EFFICIENT, **SAVING, test={"resume": True})
     assert then.returncode == 0, then.stderr
     assert_same_run(alone, run)
+
+
+def test_what_reward_functions_log_of_completions_is_one_table(tmp_path: Path) -> None:
+    tables = []
+    for processes, name in ((1, "alone"), (2, "pair")):
+        settings: dict[str, Any] = {"max_steps": 2, "log_completions": True, "test": {"reward": "logging_columns"}}
+        done = train(processes, tmp_path / name, preset="grpo", **settings)
+        assert done.returncode == 0, done.stderr
+        paths = sorted((tmp_path / name / "completions").glob("*.parquet"))
+        tables.append([pq.read_table(path).to_pydict() for path in paths])
+    alone, pair = tables
+    assert len(alone) == len(pair) == 2
+    for ours, theirs in zip(alone, pair, strict=True):
+        assert ours["shouted"] == [text.upper() for text in texts_of(ours)]
+        assert ours["shouted"] == theirs["shouted"]
+        assert texts_of(ours) == texts_of(theirs)
+        assert "too_few" not in ours.keys() | theirs.keys()
+        counts = theirs.get("a_count", [None] * len(texts_of(theirs)))
+        assert all(count in (None, text.count("a")) for count, text in zip(counts, texts_of(theirs), strict=True))
+
+
+def texts_of(table: dict[str, list[Any]]) -> list[str]:
+    """The completions of a table, chat messages or text."""
+    return [text if isinstance(text, str) else text[0]["content"] for text in table["completion"]]
 
 
 def test_an_error_of_one_process_ends_all_with_its_line(tmp_path: Path) -> None:

@@ -40,6 +40,16 @@ class Experience:
         rolled_out = [group.solution.by_function for group in self.groups if group.solution.rollouts]
         return {name: [v for values in rolled_out for v in values[name]] for name in (rolled_out or [{}])[0]}
 
+    @property
+    def logged(self) -> dict[str, list[Any]]:
+        """What reward functions logged of these rollouts, by column; None where they did not."""
+        solutions = [group.solution for group in self.groups if group.solution.rollouts]
+        names = dict.fromkeys(name for solution in solutions for name in solution.logged)
+        return {
+            name: [value for one in solutions for value in one.logged.get(name, [None] * len(one.rollouts))]
+            for name in names
+        }
+
 
 class ExperienceMaker:
     """Makes experience with the policy as it is when asked; learns nothing but what its advisers observe.
@@ -169,6 +179,7 @@ class ExperienceMaker:
             end = start + len(solution.rollouts)
             solution.rewards, solution.correct = scored.rewards[start:end], scored.correct[start:end]
             solution.by_function = {name: values[start:end] for name, values in scored.by_function.items()}
+            solution.logged = {name: values[start:end] for name, values in scored.logged.items()}
             advantages, solution.is_live = scored_advantages(solution.rewards, self.config.scale_rewards)
             scale = group_scale(group.size, self.config.num_generations or 0)
             solution.advantages = [scale * advantage for advantage in advantages]
