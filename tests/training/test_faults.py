@@ -119,7 +119,8 @@ def test_a_coroutine_that_never_ends_is_given_up_too(make_trainer: MakeTrainer) 
         await asyncio.sleep(1000)
         return []
 
-    trainer = make_trainer([waits, parity_of_length], correctness="parity_of_length", reward_timeout=PATIENT, max_steps=1)
+    functions = [waits, parity_of_length]
+    trainer = make_trainer(functions, correctness="parity_of_length", reward_timeout=PATIENT, max_steps=1)
     with pytest.warns(UserWarning, match=r"'waits' took longer than reward_timeout \(3 s\)"):
         trainer.train()
     (row,) = metrics(trainer)

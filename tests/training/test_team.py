@@ -156,6 +156,28 @@ def test_an_error_of_one_process_ends_all_with_its_line(tmp_path: Path) -> None:
     assert "EndedElsewhere" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("signals", "steps"),
+    [
+        ([[0, "begin", 1], [1, "save", 2]], 2),  # the launcher's word comes late to one that knows already
+        ([[1, "end", STEPS]], STEPS),  # and to one alone that has done its last step
+    ],
+)
+def test_a_signal_that_one_process_gets_late_ends_all_in_order(
+    tmp_path: Path, signals: list[list[Any]], steps: int
+) -> None:
+    run = tmp_path / "run"
+    done = train(2, run, preset="grpo", save_strategy="no", test={"signals": signals})
+    assert done.returncode == 0, done.stderr
+    left = [(run / f"left-{rank}.txt").read_text() for rank in (0, 1)]
+    assert left[0] == left[1]
+    assert left[0].startswith(f"stopped by SIGTERM after step {steps}")
+    assert RunFolder.open(run).last_step() == steps
+    if steps < STEPS:
+        assert (run / f"checkpoint-{steps}").is_dir()
+        assert f"checkpoint-{steps} is saved in {run}" in left[0]
+
+
 def test_a_sharded_model_is_rolled_out_and_fine_tuned_as_the_whole_one() -> None:
     done = run([*TORCHRUN, "--nproc_per_node", "2", str(SCRIPT.with_name("sharded_run.py"))])
     assert done.returncode == 0, done.stderr
