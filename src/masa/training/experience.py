@@ -145,14 +145,14 @@ class ExperienceMaker:
             return
         keys, estimates = _keys_and_estimates(groups)
         before = [group.decision for group in earlier if group.decision is not None]
-        sizes = None
+        passed = sizes = None
         if active and allocation is not None:
             passed = gate.let_through(step, keys, estimates, earlier=before)
             skips = [gate.rule.skips(estimate) and i not in passed for i, estimate in enumerate(estimates)]
             budget = self.config.problems_a_step if self.config.refill == "best" else None
             sizes = allocation.sizes(estimates, skips, groups=budget)
         outside = None if sizes is None else [size == 0 for size in sizes]
-        decisions = gate.decide(step, keys, estimates, active=active, skips=outside, earlier=before)
+        decisions = gate.decide(step, keys, estimates, active=active, skips=outside, let_through=passed, earlier=before)
         for i, (group, decision) in enumerate(zip(groups, decisions, strict=True)):
             group.decision = decision
             if sizes is not None and not decision.candidate:
