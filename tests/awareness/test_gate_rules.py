@@ -95,8 +95,12 @@ def test_what_passes_against_the_rule_may_still_be_skipped_from_outside():
     # Zero-variance probabilities fall with how near the mean is to 1/2.
     estimates = [believed(1, 40), believed(1, 30), believed(1, 50), believed(1, 60)]
     gate = Gate(1, CalibratedRule(8, threshold=0.5), max_share=0.5, audit=0.0)
-    assert gate.let_through(0, range(4), estimates) == {0, 1}
-    decisions = gate.decide(0, range(4), estimates, skips=[True, False, True, False])
+    passed = gate.let_through(0, range(4), estimates)
+    assert passed == {0, 1}
+    skips = [True, False, True, False]
+    decisions = gate.decide(0, range(4), estimates, skips=skips)
+    assert gate.decide(0, range(4), estimates, skips=skips, let_through=passed) == decisions
+    assert [d.let_through for d in gate.decide(0, range(4), estimates, let_through={2})] == [False, False, True, False]
     assert [d.let_through for d in decisions] == [True, True, False, False]
     assert [d.gated for d in decisions] == [True, False, True, True]
     # Further draws of the step count what the rule skipped of earlier ones, and not what the outside did.

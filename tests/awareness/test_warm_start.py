@@ -1,5 +1,9 @@
+import random
+import re
+
 from masa.awareness import MetaScorer, own_notions, parse_prediction, warm_start_target
 from masa.records import FinishReason, Outcome
+from masa.tiny.predictions import prediction
 
 PROBLEM = "What is 27 plus 38?"
 MIXED = Outcome(
@@ -17,7 +21,7 @@ def test_own_reasoning_with_true_numbers():
     # C = {20, 31}: mean 25.5, rounded up; p = 1/2
     made = target("<meta>Hmm, sums.</meta> {bad json")
     assert made == (
-        '<meta>Hmm, sums.</meta>\n{"math_notion": ["carry", "digit"], "pass_rate": 4, "solution_length": 26}'
+        '<meta>Hmm, sums.</meta> {"math_notion": ["carry", "digit"], "pass_rate": 4, "solution_length": 26}'
     )
 
 
@@ -28,6 +32,22 @@ def test_short_template_where_the_tag_is_missing():
     assert "26 tokens" in made
     assert made.count("</meta>") == 1
     assert made.endswith('{"math_notion": ["carry", "digit"], "pass_rate": 4, "solution_length": 26}')
+
+
+def test_the_target_is_laid_out_as_the_bundled_model_was_taught():
+    for seed in range(20):
+        taught = prediction("27 + 38", "chain_sum", 100, random.Random(seed))
+        made = target(taught)
+        assert laid_out(made) == laid_out(taught)
+        assert made.partition("</meta>")[0] == taught.partition("</meta>")[0]
+        assert parse_prediction(made, max_length=100, min_length=8).is_valid
+    assert laid_out(target("no tag")) == laid_out(taught)
+
+
+def laid_out(text):
+    """What is left of a target's object, from the tag on, without its values."""
+    _, tag, answer = text.partition("</meta>")
+    return tag + re.sub(r"\[.*\]|\d+", "_", answer)
 
 
 def test_target_parses_and_scores():
@@ -55,7 +75,7 @@ def test_where_nothing_tells_them_apart_the_frequent_words():
 
 def test_unsolved():
     outcome = Outcome(("guess it", "guess"), (40, 51), (False, False))
-    assert target("</meta>", outcome) == '</meta>\n{"math_notion": ["guess"], "pass_rate": 0, "solution_length": 46}'
+    assert target("</meta>", outcome) == '</meta>{"math_notion": ["guess"], "pass_rate": 0, "solution_length": 46}'
 
 
 def test_only_truncated_correct_rollouts():

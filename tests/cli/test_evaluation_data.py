@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from masa.cli.evaluation_data import find_set, find_sets
+from masa.cli.data_source import DataSource
+from masa.cli.evaluation_data import find_set, find_sets, load_source
 from masa.cli.loading import NamedModel, find_model, fingerprint
 from masa.cli.measuring import Options
 from masa.errors import UserError
+from masa.tasks import benchmarks
 from masa.tiny import MODEL_PATH
 
 NO_RUN = NamedModel("owner/name", "owner/name")
@@ -36,6 +38,36 @@ def test_files_by_path_and_by_name_in_the_data_folder(tmp_path: Path) -> None:
     assert [problem.text for problem in find_set(str(file)).problems] == ["0 + 1", "1 + 1", "2 + 1"]
     named = find_set("sums", data_dir=tmp_path, limit=2)
     assert (named.name, len(named.problems), named.prompt) == ("sums", 2, None)
+
+
+def test_a_benchmark_gives_its_training_split_to_train_and_its_test_split_to_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split, answer in (("train", "7"), ("test", "9")):
+        path = write_problems(tmp_path / "gsm8k" / f"{split}.jsonl", 0)
+        path.write_text(json.dumps({"question": "q", "answer": f"#### {answer}"}) + "\n" + json.dumps({"answer": "x"}))
+    write_problems(tmp_path / "math500" / "test.jsonl")
+    monkeypatch.setenv("MASA_DATA", str(tmp_path))
+    (trained,), notes = load_source(DataSource("gsm8k"), is_test=False)
+    (measured,), _ = load_source(DataSource("gsm8k"), is_test=True)
+    assert (trained.answer, measured.answer, measured.task) == ("7", "9", "gsm8k")
+    assert notes[0].startswith("gsm8k: 1 faulty rows left out, the first: ")
+    assert measured == find_set("gsm8k").problems[0]
+    assert len(load_source(DataSource("math500", limit=2), is_test=True)[0]) == 2
+    with pytest.raises(UserError, match="math500: a benchmark to measure on, with no training split; train on gsm8k, "):
+        load_source(DataSource("math500"), is_test=False)
+    with pytest.raises(UserError, match="data gsm8k: a benchmark has no kind, split, only limit and seed"):
+        load_source(DataSource("gsm8k", split="test", kind="math"), is_test=True)
+
+
+def test_a_benchmark_that_cannot_be_had_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.delenv("MASA_DATA", raising=False)
+    monkeypatch.setattr(benchmarks, "_fetched", fail)
+    with pytest.raises(UserError, match=r"it comes from openai/gsm8k \(no network\).*gsm8k/train.jsonl.* MASA_DATA"):
+        load_source(DataSource("gsm8k"), is_test=False)
 
 
 def test_bundled_problems_are_held_out_and_procedural_ones_have_a_seed_of_their_own() -> None:

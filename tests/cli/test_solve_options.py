@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from masa.cli import app
+from masa.cli.arguments import settings_from
+from masa.cli.evaluate_command import evaluate
 from masa.cli.loading import NamedModel, find_model
 from masa.cli.measuring import Options, prepare
+from masa.cli.serve_command import serve
 from masa.cli.solve import Asked
+from masa.cli.solve_command import solve
 from masa.cli.spending import Spending, length_calibration
 from masa.errors import UserError
 from masa.tiny import MODEL_PATH
@@ -131,3 +139,21 @@ def test_a_model_without_a_run_has_no_calibration() -> None:
     assert length_calibration(find_model("bundled")) is None
     assert length_calibration(NamedModel("owner/name", "owner/name")) is None
     assert length_calibration(find_model(str(MODEL_PATH))) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        (solve, {"data", "n", "m", "data_dir", "output", "allow_unsafe_code"}),
+        (serve, {"data", "n", "m", "limit", "data_dir", "output", "allow_unsafe_code"}),
+        (evaluate, {"m", "meta_prompt", "max_meta_tokens", "min_length", "allow_unsafe_code"}),
+        (app.probe, {"allow_unsafe_code"}),
+    ],
+)
+def test_settings_are_options_of_the_same_names(command: Callable[..., None], without: set[str]) -> None:
+    names = set(inspect.signature(command).parameters)
+    assert {field.name for field in dataclasses.fields(Options)} - names == without
+    if command in (solve, serve):
+        assert {field.name for field in dataclasses.fields(Spending)} - names <= {"budget"}
+    made = settings_from({"seed": 3, "top_p": 0.5, "host": "x"}, Options, n=2)
+    assert made == Options(n=2, seed=3, top_p=0.5)

@@ -50,6 +50,7 @@ OTHERS = {
     "apt-get install bubblewrap": "changes the machine",
     "hf auth login": "the Hub's own",
     "python examples/NAME.py": "tests/docs/test_examples.py runs them",
+    "python benchmarks/serving.py": "starts two servers and takes their time",
     "python benchmarks/balance.py runs/masa-efficient --problems 16": "reads a whole run",
     "accelerate launch --cpu --num_processes 2": "tests/training/test_launcher.py",
     "python benchmarks/solving.py runs/solve-0 --draws runs/solve-0-draws "

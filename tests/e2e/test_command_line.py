@@ -174,6 +174,8 @@ def test_dry_run_prints_the_resolved_settings_and_touches_nothing(tmp_path: Path
         (["--model", "smollm2-135m"], ["masa models get smollm2-135m"]),
         (["--data", "none.jsonl"], ["none.jsonl"]),
         (["--data", "reasoning_gym:chain_summ"], ["chain_sum"]),
+        (["--data", "math500"], ["no training split", "train on gsm8k, math, deepscaler"]),
+        (["--set", "data={source: gsm8k, problem_column: question}"], ["data gsm8k", "no problem_column"]),
         (["--reward", "nowhere:reward"], ["nowhere"]),
         (["--reward", "nothing"], ["module:function"]),
         (["missing.yaml"], ["missing.yaml"]),
@@ -216,6 +218,25 @@ def test_faulty_rows_are_named_by_file_line_and_field(
     said = refused(["train", "--output", "run", "--data", "rows.jsonl"], monkeypatch, capsys)
     assert [word for word in ["rows.jsonl", *words] if word not in said] == []
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_training_on_a_benchmark_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "gsm8k"
+    folder.mkdir(parents=True)
+    for split, size, first in (("train", 6, 1), ("test", 3, 50)):
+        rows = [{"question": f"{n} and {n}?", "answer": f"so\n#### {2 * n}"} for n in range(first, first + size)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    quick = settings(max_steps=1, problems_per_step=2, num_generations=2, max_completion_length=64, report_to="none")
+    held_out = ("--set", "heldout={data: gsm8k, solutions: 1, predictions: 1}")
+    done = masa("train", "--data", "gsm8k", "--output", "run", *quick, *held_out, cwd=tmp_path, MASA_DATA="data")
+    assert done.returncode == 0, done.stderr
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (config["data"], config["heldout"]["data"]) == ([{"source": "gsm8k"}], [{"source": "gsm8k"}])
+    (before, after) = map(json.loads, (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines())
+    assert before["problems"] == after["problems"] == 3
+    again = masa("eval", "run", "--n", "1", "--json", cwd=tmp_path, MASA_DATA="data")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["sets"][0]["problems"] == 3
 
 
 def test_every_shipped_config_parses() -> None:

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from small_run import SETTINGS, byte_tokenizer, first_as_expert, foretold, parity_of_length, small_model, sums
+from transformers import TrainerCallback
 
 import masa.training.imitation
 import masa.training.sampler
 from masa.awareness import Gate
+from masa.errors import Interrupted
 from masa.training.checkpoint import latest
 from masa.training.config import MASAConfig
 from masa.training.trainer import MASATrainer
@@ -35,7 +38,17 @@ def raising_on_the_second_process(completions: list[Any], **_: Any) -> list[floa
     return parity_of_length(completions)
 
 
-REWARDS = {f.__name__: f for f in (parity_of_length, raising_on_the_second_process)}
+def logging_columns(completions: list[Any], log_extra: Any, **_: Any) -> list[float]:
+    """A reward function that logs of each completion, of some calls alone, and what fits no table."""
+    texts = [completion[0]["content"] for completion in completions]
+    log_extra("shouted", [text.upper() for text in texts])
+    log_extra("too_few", [])
+    if any("a" in text for text in texts):
+        log_extra("a_count", [text.count("a") for text in texts])
+    return parity_of_length(completions)
+
+
+REWARDS = {f.__name__: f for f in (parity_of_length, raising_on_the_second_process, logging_columns)}
 
 
 def main() -> None:
@@ -66,7 +79,12 @@ def main() -> None:
 
     trainer._micro_batches = noted  # type: ignore[method-assign]
     output = Path(settings["output_dir"])
-    trainer.train(resume_from_checkpoint=test.get("resume") and str(latest(output)))
+    trainer.add_callback(_Signals([moment for rank, *moment in test.get("signals", []) if rank == trainer.team.rank]))
+    try:
+        trainer.train(resume_from_checkpoint=test.get("resume") and str(latest(output)))
+    except Interrupted as left:
+        (output / f"left-{trainer.team.rank}.txt").write_text(str(left))
+        return
     if test.get("evaluate"):
         found = trainer.evaluate()
         if trainer.team.is_main:
@@ -74,6 +92,26 @@ def main() -> None:
     (output / f"rows-{trainer.team.rank}.json").write_text(json.dumps(rows))
     if trainer.team.is_main:
         torch.save(model.state_dict(), output / "weights.pt")
+
+
+class _Signals(TrainerCallback):  # type: ignore[misc]
+    """Sends this process SIGTERM at some moments, each an event of the trainer's and the steps done by then."""
+
+    def __init__(self, moments: list[list[Any]]) -> None:
+        self._moments = moments
+
+    def _send(self, event: str, state: Any) -> None:
+        if [event, state.global_step] in self._moments:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._send("begin", state)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._send("save", state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._send("end", state)
 
 
 def _let_pass(count: int) -> None:

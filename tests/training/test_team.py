@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 import torch
 
@@ -124,11 +125,57 @@ def test_another_number_of_processes_goes_on(tmp_path: Path, alone: Path, before
     assert_same_run(alone, run)
 
 
+def test_what_reward_functions_log_of_completions_is_one_table(tmp_path: Path) -> None:
+    tables = []
+    for processes, name in ((1, "alone"), (2, "pair")):
+        settings: dict[str, Any] = {"max_steps": 2, "log_completions": True, "test": {"reward": "logging_columns"}}
+        done = train(processes, tmp_path / name, preset="grpo", **settings)
+        assert done.returncode == 0, done.stderr
+        paths = sorted((tmp_path / name / "completions").glob("*.parquet"))
+        tables.append([pq.read_table(path).to_pydict() for path in paths])
+    alone, pair = tables
+    assert len(alone) == len(pair) == 2
+    for ours, theirs in zip(alone, pair, strict=True):
+        assert ours["shouted"] == [text.upper() for text in texts_of(ours)]
+        assert ours["shouted"] == theirs["shouted"]
+        assert texts_of(ours) == texts_of(theirs)
+        assert "too_few" not in ours.keys() | theirs.keys()
+        counts = theirs.get("a_count", [None] * len(texts_of(theirs)))
+        assert all(count in (None, text.count("a")) for count, text in zip(counts, texts_of(theirs), strict=True))
+
+
+def texts_of(table: dict[str, list[Any]]) -> list[str]:
+    """The completions of a table, chat messages or text."""
+    return [text if isinstance(text, str) else text[0]["content"] for text in table["completion"]]
+
+
 def test_an_error_of_one_process_ends_all_with_its_line(tmp_path: Path) -> None:
     done = train(2, tmp_path / "run", test={"reward": "raising_on_the_second_process"})
     assert done.returncode != 0
     assert "raised ZeroDivisionError: no such luck" in done.stderr
     assert "EndedElsewhere" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("signals", "steps"),
+    [
+        ([[0, "begin", 1], [1, "save", 2]], 2),  # the launcher's word comes late to one that knows already
+        ([[1, "end", STEPS]], STEPS),  # and to one alone that has done its last step
+    ],
+)
+def test_a_signal_that_one_process_gets_late_ends_all_in_order(
+    tmp_path: Path, signals: list[list[Any]], steps: int
+) -> None:
+    run = tmp_path / "run"
+    done = train(2, run, preset="grpo", save_strategy="no", test={"signals": signals})
+    assert done.returncode == 0, done.stderr
+    left = [(run / f"left-{rank}.txt").read_text() for rank in (0, 1)]
+    assert left[0] == left[1]
+    assert left[0].startswith(f"stopped by SIGTERM after step {steps}")
+    assert RunFolder.open(run).last_step() == steps
+    if steps < STEPS:
+        assert (run / f"checkpoint-{steps}").is_dir()
+        assert f"checkpoint-{steps} is saved in {run}" in left[0]
 
 
 def test_a_sharded_model_is_rolled_out_and_fine_tuned_as_the_whole_one() -> None:

@@ -133,29 +133,26 @@ def make_expert(
     best = max(score for score, _ in scored)
     tied = [i for score, i in scored if score == best]
     text, prediction, _ = group[derive_random(run_seed, Purpose.EXPERT, step, problem.key).choice(tied)]
-    head = reasoning_of(text, options.notion_key)
+    head = reasoning_of(text)
     if head is None:
-        return None
+        found = find_prediction(text, notion_key=options.notion_key)
+        if found is None:
+            return None
+        head = text[: found.start]
     target = length if length is not None else prediction.length
     assert target is not None  # an unsolved problem's candidates are valid
     answer = format_prediction(prediction.notions or (), pass_rate_steps(outcome), target, options.notion_key)
     return ExpertTrajectory(problem.key, step, head + answer, tuple(prompt_ids))
 
 
-def reasoning_of(text: str, notion_key: str | None = None) -> str | None:
-    """What stands before a meta rollout's JSON object: up to `</meta>` and white space, or up to the object.
+def reasoning_of(text: str) -> str | None:
+    """A meta rollout up to the first `</meta>` and the white space that follows it; None without the tag.
 
-    What else lies between the tag and the object (a code fence, remarks) becomes one line break. None without object.
+    A target that is made of it puts nothing between tag and object that the policy does not write itself; what else
+    lies between them (a code fence, remarks) is left out.
     """
-    found = find_prediction(text, notion_key=notion_key)
-    if found is None:
-        return None
-    head = text[: found.start]
-    tag = head.rfind(END_OF_REASONING)
-    if tag < 0:
-        return head
-    end = tag + len(END_OF_REASONING)
-    return head if not head[end:].strip() else head[:end] + "\n"
+    head, tag, rest = text.partition(END_OF_REASONING)
+    return head + tag + rest[: len(rest) - len(rest.lstrip())] if tag else None
 
 
 def _is_near(prediction: Prediction, outcome: Outcome) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,7 @@ class Gate:
         *,
         active: bool = True,
         skips: Sequence[bool] | None = None,
+        let_through: Set[int] | None = None,
         earlier: Sequence[GateDecision] = (),
     ) -> list[GateDecision]:
         """One decision a problem, in order; to be called for each draw of a step, over the problems of all processes.
@@ -107,6 +108,7 @@ class Gate:
                 quality can be watched before anything is skipped.
             skips: verdicts from outside, one a problem, beside the rule's (an allocation that gives a problem no
                 rollouts): the same audit holds for them, but no limit, since an allocation spends its budget.
+            let_through: what the method of this name says of the same arguments, where it was asked for these verdicts.
             earlier: decisions on the step's earlier draws: `max_share` is of all its problems together, or the single
                 problem of a last small draw could never be skipped.
 
@@ -118,7 +120,8 @@ class Gate:
             if len(given) != len(keys):
                 raise ValueError(f"{len(keys)} problem keys for {len(given)} {name}")
         rule_skips = [self.rule.skips(estimate) for estimate in estimates]
-        let_through = self.let_through(step, keys, estimates, earlier=earlier) if active else set()
+        if let_through is None:
+            let_through = self.let_through(step, keys, estimates, earlier=earlier) if active else set()
         decisions = []
         for i, key in enumerate(keys):
             probability = 1.0

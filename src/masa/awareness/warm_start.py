@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from masa.awareness.expert import clamped_mean, format_prediction, pass_rate_steps
+from masa.awareness.expert import clamped_mean, format_prediction, pass_rate_steps, reasoning_of
 from masa.awareness.notions import lemma, lemmas, stop_lemmas, words
 from masa.awareness.parsing import END_OF_REASONING
 from masa.awareness.prompts import DEFAULT_NOTION_KEY, PASS_RATE_STEPS
@@ -27,19 +27,17 @@ def warm_start_target(
 ) -> str:
     """A meta response with the true statistics of the policy's own rollouts; no outside data.
 
-    The reasoning is the rollout's own text up to and including the first `</meta>`; without the tag it is a few words
-    that state the same numbers. pass_rate is 8 p rounded half up. solution_length is the rounded mean over C, the
-    correct rollouts that ended by themselves; where there are none, over the correct ones; where nothing was correct,
-    over all; clamped to the bounds. The notions are those of `own_notions`.
+    The reasoning is the rollout's own text up to the first `</meta>` and the white space after it (`reasoning_of`);
+    without the tag it is a few words that state the same numbers. pass_rate is 8 p rounded half up. solution_length is
+    the rounded mean over C, the correct rollouts that ended by themselves; where there are none, over the correct ones;
+    where nothing was correct, over all; clamped to the bounds. The notions are those of `own_notions`.
     """
     correct = [length for length, right in zip(outcome.lengths, outcome.correct, strict=True) if right]
     length = clamped_mean(outcome.correct_lengths or correct or outcome.lengths, min_length, max_length)
     steps = pass_rate_steps(outcome)
     notions = own_notions(outcome, problem_text, limit=max_notions)
-    head, tag, _ = meta_text.partition(END_OF_REASONING)
-    own = f"<meta>{steps} of {PASS_RATE_STEPS} right, {length} tokens.{END_OF_REASONING}"
-    reasoning = head + tag if tag else own
-    return reasoning + "\n" + format_prediction(notions, steps, length, notion_key)
+    stated = f"<meta>{steps} of {PASS_RATE_STEPS} right, {length} tokens.{END_OF_REASONING}"
+    return (reasoning_of(meta_text) or stated) + format_prediction(notions, steps, length, notion_key)
 
 
 def own_notions(outcome: Outcome, problem_text: str, *, limit: int = 4) -> tuple[str, ...]:

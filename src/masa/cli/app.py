@@ -11,7 +11,26 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from masa.cli.arguments import Bf16, Data, DataDir, Json, Limit, Prompt, System, Threads
+from masa.cli.arguments import (
+    BatchSize,
+    Bf16,
+    Data,
+    DataDir,
+    Json,
+    Limit,
+    MaxMetaTokens,
+    MaxTokens,
+    MetaPrompt,
+    MinLength,
+    Prompt,
+    Seed,
+    System,
+    Temperature,
+    Threads,
+    TopP,
+    Unsafe,
+    settings_from,
+)
 from masa.cli.data import app as data_app
 from masa.cli.evaluate_command import evaluate
 from masa.cli.push import push
@@ -45,7 +64,9 @@ def train(
     config: Annotated[Path | None, typer.Argument(help="YAML file of settings; default: the bundled run.")] = None,
     preset: Annotated[str | None, typer.Option(help="Published recipe, for example masa-efficient.")] = None,
     model: Annotated[str | None, typer.Option(help="Folder, Hub id or name (`bundled`, `smollm2-135m`).")] = None,
-    data: Annotated[str | None, typer.Option(help="JSONL or Parquet file, Hub id, task, `bundled`.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Benchmark (`masa data list`), file, Hub id, task, `bundled`.")
+    ] = None,
     reward: Annotated[str | None, typer.Option(help="Your reward function, module:function.")] = None,
     output: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting, key=value; may be repeated.")] = None,
@@ -137,20 +158,18 @@ def probe(
     data: Data = None,
     n: Annotated[int, typer.Option(help="Solutions a problem.")] = 8,
     m: Annotated[int, typer.Option(help="Predictions a problem.")] = 8,
-    meta_prompt: Annotated[
-        str | None, typer.Option(help="Name (math, brief, ...) or text; default: as trained, else math.")
-    ] = None,
-    min_length: Annotated[int | None, typer.Option(help="Least length to foretell; default: as trained.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Of a solution, the most to foretell; as for eval.")] = None,
-    max_meta_tokens: Annotated[int | None, typer.Option(help="Of a prediction; default: as trained.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of both; default: as trained, else 1.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Of both; default: as trained, else 1.")] = None,
+    meta_prompt: MetaPrompt = None,
+    min_length: MinLength = None,
+    max_tokens: MaxTokens = None,
+    max_meta_tokens: MaxMetaTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
     prompt: Prompt = None,
     system: System = None,
     limit: Limit = None,
     data_dir: DataDir = None,
     output: Annotated[Path | None, typer.Option(help="Folder of answers and page; runs/probe-MODEL-DATA.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Rollouts generated at a time.")] = 128,
+    batch_size: BatchSize = 128,
     threads: Threads = None,
     bf16: Bf16 = None,
     rollouts: Annotated[
@@ -165,13 +184,12 @@ def probe(
         str | None, typer.Option(help="What must be equal for zero variance; default: what says `correct`.")
     ] = None,
     correct_threshold: Annotated[float, typer.Option(help="A reward of at least this is correct.")] = 0.99,
-    seed: Annotated[int | None, typer.Option(help="Of all draws; default: the run's, else 0.")] = None,
-    unsafe_code_execution: Annotated[
-        bool, typer.Option("--unsafe-code-execution", help="Run code even where it cannot be isolated.")
-    ] = False,
+    seed: Seed = None,
+    unsafe_code_execution: Unsafe = False,
     json_: Json = False,
 ) -> None:
     """Does a model know what it can do, and what would that save? Or, of logged rollouts: would a gate have paid?"""
+    given = locals()
     if (model is None) == (rollouts is None):
         raise UserError("masa probe asks a model (MODEL --data ...) or logged rollouts (--rollouts FILE): give one")
     if model is not None:
@@ -180,27 +198,7 @@ def probe(
 
         if m < 1:
             raise UserError(f"--m {m}: a probe needs at least 1 prediction a problem")
-        options = Options(
-            data=data,
-            n=n,
-            m=m,
-            temperature=temperature,
-            top_p=top_p,
-            max_tokens=max_tokens,
-            prompt=prompt,
-            system=system,
-            meta_prompt=meta_prompt,
-            max_meta_tokens=max_meta_tokens,
-            min_length=min_length,
-            limit=limit,
-            seed=seed,
-            batch_size=batch_size,
-            threads=threads,
-            bf16=bf16,
-            data_dir=data_dir,
-            output=output,
-            allow_unsafe_code=unsafe_code_execution,
-        )
+        options = settings_from(given, Options, allow_unsafe_code=unsafe_code_execution)
         run(model, options, as_json=json_)
         return
     from masa.cli.probe import show, write_json

@@ -17,7 +17,7 @@ DEFAULT_CONFIG = Path(__file__).with_name("default.yaml")
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """Where problems come from; arguments of `masa.tasks.dataset.load_problems`."""
+    """Where problems come from: a benchmark's name, or arguments of `masa.tasks.dataset.load_problems`."""
 
     source: str
     size: int = 512

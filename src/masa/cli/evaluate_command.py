@@ -7,12 +7,29 @@ from typing import Annotated
 
 import typer
 
-from masa.cli.arguments import Bf16, Data, DataDir, Json, Limit, Prompt, System, Threads
+from masa.cli.arguments import (
+    BatchSize,
+    Bf16,
+    Data,
+    DataDir,
+    Json,
+    Limit,
+    MaxTokens,
+    Model,
+    Prompt,
+    Seed,
+    System,
+    Temperature,
+    Threads,
+    TopP,
+    Unsafe,
+    settings_from,
+)
 from masa.errors import UserError
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder, run folder, Hub id or name (`bundled`, `smollm2-135m`).")],
+    model: Model,
     data: Data = None,
     n: Annotated[
         int | None, typer.Option(help="Answers a problem; default 8, 1 with --greedy, 16 with adaptive.")
@@ -30,24 +47,23 @@ def evaluate(
     threshold: Annotated[float | None, typer.Option(help="Of adaptive, as for solve; default 0.95.")] = None,
     predictions: Annotated[int | None, typer.Option(help="Of adaptive: a problem, as for solve; default 4.")] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="The likeliest token each time; one answer.")] = False,
-    temperature: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Default: as trained, else 1.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Of an answer; default: the model's run's, else 2048.")] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = None,
     prompt: Prompt = None,
     system: System = None,
     limit: Limit = None,
     data_dir: DataDir = None,
     output: Annotated[Path | None, typer.Option(help="Folder of every answer; default runs/eval-MODEL-DATA.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the sampling; default: the run's, else 0.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Answers generated at a time.")] = 128,
+    seed: Seed = None,
+    batch_size: BatchSize = 128,
     threads: Threads = None,
     bf16: Bf16 = None,
-    unsafe_code_execution: Annotated[
-        bool, typer.Option("--unsafe-code-execution", help="Run code even where it cannot be isolated.")
-    ] = False,
+    unsafe_code_execution: Unsafe = False,
     json_: Json = False,
 ) -> None:
     """How much a model solves: pass@k, majority, lengths. The same command goes on where it was stopped."""
+    given = locals()
     if greedy and (temperature or n not in (None, 1)):
         raise UserError("--greedy gives one answer at temperature 0: leave out --temperature and --n")
     from masa.cli.evaluate import run
@@ -63,22 +79,12 @@ def evaluate(
         k=k,
         given={"budget": budget, "strategy": strategy, "threshold": threshold, "predictions": predictions},
     )
-    options = Options(
-        data=data,
+    options = settings_from(
+        given,
+        Options,
         n=spending.samples if spending else n if n is not None else 1 if greedy else 8,
         m=spending.m if spending else 0,
         temperature=0.0 if greedy else temperature,
-        top_p=top_p,
-        max_tokens=max_tokens,
-        prompt=prompt,
-        system=system,
-        limit=limit,
-        seed=seed,
-        batch_size=batch_size,
-        threads=threads,
-        bf16=bf16,
-        data_dir=data_dir,
-        output=output,
         allow_unsafe_code=unsafe_code_execution,
     )
     if spending is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from masa.cli.data_source import DataSource, read_sources, read_yaml
+from masa.cli.data_source import DataSource, read_sources, read_yaml, set_fields
 from masa.cli.loading import NamedModel
 from masa.errors import UserError, unknown_key_message
 from masa.evaluation.answers import Grader
@@ -96,12 +96,19 @@ def find_set(name: str, *, data_dir: Path | None = None, limit: int | None = Non
     return _load(name, [DataSource(name, limit=limit)], limit)
 
 
-def load_source(source: DataSource) -> tuple[list[Problem], list[str]]:
+def load_source(source: DataSource, *, is_test: bool) -> tuple[list[Problem], list[str]]:
     """Problems of one source, and what to tell the user of rows that were left out.
 
+    Args:
+        source: a benchmark's name, or anything that `load_problems` takes.
+        is_test: whether they are measured on: of a benchmark that has both splits the test one, else the training one.
+
     Raises:
-        UserError: if the source does not exist, a row is faulty or none is left.
+        UserError: if the source does not exist, a row is faulty or none is left; for a benchmark that is there to be
+            measured on alone, and a setting that no benchmark has.
     """
+    if source.source in BENCHMARKS:
+        return _benchmark(source, is_test=is_test)
     found = load_problems(
         source.source,
         problem_column=source.problem_column,
@@ -120,21 +127,37 @@ def load_source(source: DataSource) -> tuple[list[Problem], list[str]]:
     return list(found.problems), notes
 
 
+def _benchmark(source: DataSource, *, is_test: bool) -> tuple[list[Problem], list[str]]:
+    name = source.source
+    if other := sorted(set_fields(source).keys() - {"source", "limit", "seed"}):
+        raise UserError(
+            f"data {name}: a benchmark has no {', '.join(other)}, only limit and seed; leave it out, or name its file"
+        )
+    if not is_test and BENCHMARKS[name].group != "training":
+        sets = ", ".join(entry.name for entry in BENCHMARKS.values() if entry.group == "training")
+        raise UserError(
+            f"data {name}: a benchmark to measure on, with no training split; train on {sets}, or name a file"
+        )
+    found = load_benchmark(name, limit=source.limit, seed=source.seed, is_test=is_test)
+    notes = [f"{name}: {found.skipped} faulty rows left out, the first: {found.complaints[0]}"] if found.skipped else []
+    return list(found.problems), notes
+
+
 def _from_config(settings: Mapping[str, Any], config: str, name: str, limit: int | None) -> NamedSet:
     heldout = settings.get("heldout")
-    value = heldout.get("data") if isinstance(heldout, Mapping) else heldout
-    value = value or settings.get("data")
+    held_out = heldout.get("data") if isinstance(heldout, Mapping) else heldout
+    value = held_out or settings.get("data")
     if not value:
         raise UserError(f"{config}: neither `heldout` nor `data` names any problems")
-    found = _load(name, read_sources(value, f"{config}, data"), limit)
+    found = _load(name, read_sources(value, f"{config}, data"), limit, is_test=bool(held_out))
     return replace(found, prompt=settings.get("prompt"), system=settings.get("system"))
 
 
-def _load(name: str, sources: Sequence[DataSource], limit: int | None) -> NamedSet:
+def _load(name: str, sources: Sequence[DataSource], limit: int | None, *, is_test: bool = True) -> NamedSet:
     problems: list[Problem] = []
     notes: list[str] = []
     for source in sources:
-        more, said = load_source(source)
+        more, said = load_source(source, is_test=is_test)
         problems += more
         notes += said
     kept = tuple(replace(problem, key=key) for key, problem in enumerate(problems[:limit]))

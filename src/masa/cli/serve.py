@@ -5,10 +5,9 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import accumulate, chain, count, pairwise
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -21,18 +20,18 @@ from masa.cli.spending import Spending, make_solver
 from masa.errors import UserError
 from masa.grading import check_kind
 from masa.grading.equality import check_voted
-from masa.records import FinishReason, Problem
+from masa.records import FinishReason, Problem, Request, Rollout
 from masa.rollout.local import LocalEngine
 from masa.rollout.requests import RequestMaker
 from masa.runs.jsonlines import plain
 from masa.seeding import Purpose, derive_seed
 from masa.solving import Foretelling, Solution, Strategy
+from masa.solving.solver import Steps
 from masa.training.interruption import leaving_with_a_word
 
 if TYPE_CHECKING:
     from masa.solving.serving.app import Answer
     from masa.solving.serving.protocol import ChatRequest
-    from masa.solving.serving.worker import Check, Work
 
 _SEED_BITS = 53
 """Of seeds made here: what every JSON reader keeps whole."""
@@ -50,6 +49,8 @@ class Address:
     port: int = 8000
     api_key: str | None = None
     waiting: int = 32
+    together: int = 8
+    """Requests that are answered together."""
     grace: int = 10
     """Seconds that running answers have left after Ctrl-C or SIGTERM."""
 
@@ -59,6 +60,8 @@ class Address:
         for name, value in (("queue", self.waiting), ("grace", self.grace)):
             if value < 0:
                 raise UserError(f"--{name} {value}: it must be at least 0")
+        if self.together < 1:
+            raise UserError(f"--together {self.together}: it must be at least 1")
         if self.api_key is not None and (not self.api_key.strip() or not self.api_key.isprintable()):
             raise UserError("--api-key is empty or holds characters that no header can: give another")
         if self.api_key is None and not self._is_loopback:
@@ -103,7 +106,7 @@ class ChatSolver:
     kind: str = "math"
     _numbers: Iterator[int] = field(default_factory=count)
 
-    def prepare(self, chat: ChatRequest) -> Work[Answer]:
+    def prepare(self, chat: ChatRequest) -> Steps[Answer]:
         """The work that an answer takes; see `masa.solving.serving.app.Answerer`."""
         from masa.solving.serving.protocol import ProtocolError
 
@@ -128,12 +131,30 @@ class ChatSolver:
         if chat.budget is not None:  # predictions take half of it at most, so that a sample can always be drawn
             solver = replace(solver, min_length=min(solver.min_length, max(1, chat.budget // 2)))
 
-        def work(check: Check) -> Answer:
-            with self._stopping_by(check):
-                (solution,) = solver.solve([problem], [row], budget=chat.budget, tell=lambda *_: check())
+        def steps() -> Steps[Answer]:
+            (solution,) = yield from solver.steps([problem], [row], budget=chat.budget)
             return _answer(solution, prompt_tokens, requests.seed)
 
-        return work
+        return steps()
+
+    def generate(self, asked: Sequence[Sequence[Request]], gone: Sequence[Callable[[], bool]]) -> list[list[Rollout]]:
+        """See `masa.solving.serving.app.Answerer`. Where the engine can, what nobody waits for ends between tokens."""
+        requests = list(chain.from_iterable(asked))
+        parts = [slice(*ends) for ends in pairwise(accumulate(map(len, asked), initial=0))]
+        engine = self.policy.engine
+        if not isinstance(engine, LocalEngine):
+            rollouts = engine.generate(requests)
+        else:
+            with engine.generation(requests) as generation:
+
+                def look() -> None:
+                    for part, is_gone in zip(parts, gone, strict=True):
+                        if is_gone():
+                            generation.limits[part] = 0
+
+                generation.before_step = look
+                rollouts = generation.run()
+        return [rollouts[part] for part in parts]
 
     def _requests(self, chat: ChatRequest) -> RequestMaker:
         """The server's sampling, less what the request says of it."""
@@ -159,19 +180,6 @@ class ChatSolver:
                 param="messages",
                 code="context_length_exceeded",
             )
-
-    @contextmanager
-    def _stopping_by(self, check: Check) -> Iterator[None]:
-        """Looks between tokens, where the engine can, whether anybody still waits."""
-        engine = self.policy.engine
-        if not isinstance(engine, LocalEngine):
-            yield
-            return
-        engine.before_step = check
-        try:
-            yield
-        finally:
-            engine.before_step = None
 
 
 def _greedy(strategy: Strategy) -> Strategy:
@@ -228,7 +236,7 @@ def run(
         measuring = prepare("serve", model, options, [])
         strategy = spending.make(measuring)
         answerer = ChatSolver(name or model, measuring, measuring.load(), strategy, kind)
-        app = make_app(answerer, api_key=address.api_key, waiting=address.waiting)
+        app = make_app(answerer, api_key=address.api_key, waiting=address.waiting, together=address.together)
         logging.basicConfig(format="%(levelname)s: %(message)s")
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host

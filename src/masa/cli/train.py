@@ -59,8 +59,9 @@ def _run(job: Job, *, resume: bool) -> Path:
     args = job.args
     model_path = models.resolve(job.model)
     reward = _load_reward(job.reward) if job.reward else correctness_reward
-    heldout_problems, transfer = _load(job.heldout.data, console), _load(job.heldout.transfer, console)
-    problems = _without(_load(job.data, console), [*heldout_problems, *transfer], console)
+    heldout_problems = _load(job.heldout.data, console, is_test=True)
+    transfer = _load(job.heldout.transfer, console, is_test=True)
+    problems = _without(_load(job.data, console, is_test=False), [*heldout_problems, *transfer], console)
     folder, last = team.first(lambda: _folder(job, resume=resume))
     if last is not None and _is_spent(job, checkpoint.ledger_of(last)):
         args.max_steps = checkpoint.step_of(last)  # it ended by its budget: what is left is what follows training
@@ -125,10 +126,10 @@ def _folder(job: Job, *, resume: bool) -> tuple[RunFolder, Path | None]:
     return folder, last
 
 
-def _load(sources: Sequence[DataSource], console: Console) -> list[Problem]:
+def _load(sources: Sequence[DataSource], console: Console, *, is_test: bool) -> list[Problem]:
     problems: list[Problem] = []
     for source in sources:
-        found, notes = load_source(source)
+        found, notes = load_source(source, is_test=is_test)
         for note in notes:
             console.print(note)
         problems += found

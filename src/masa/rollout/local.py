@@ -74,8 +74,6 @@ class LocalEngine:
         self.compute_dtype = compute_dtype
         self.eos_token_ids = _eos_token_ids(model, tokenizer) if eos_token_ids is None else tuple(eos_token_ids)
         self.num_layers = attention_layers(model.config)
-        self.before_step: Callable[[], None] | None = None
-        """Called before each token step of a generation; what it raises ends the call, as Ctrl-C does."""
 
     def generate(self, requests: Sequence[Request], *, logprobs: bool = False) -> list[Rollout]:
         """One rollout for each request, in order; see `Engine.generate` for the contract.
@@ -182,7 +180,8 @@ class Generation:
         self.logprobs = logprobs
         self.device = _device(engine.model)
         self.waiting = Waiting(requests)
-        self.before_step = engine.before_step
+        self.before_step: Callable[[], None] | None = None
+        """Called before each token step; what it raises ends the call, as Ctrl-C does."""
         self.slots = min(engine.max_batch_size, len(requests))
         self.cache = SlotCache(engine.num_layers, self.slots, dtype=engine.compute_dtype)
         vocabulary = _vocabulary(engine.model)
@@ -193,7 +192,7 @@ class Generation:
         self.settings = SamplingSettings.of(requests, self.device)
         self.seeds = seed_array([request.seed for request in requests])
         self.limits = np.array([request.max_tokens for request in requests])
-        """Tokens after which each request ends at the latest; a benchmark may lower them before the run."""
+        """Tokens after which each request ends at the latest; may be lowered at any step, to 0 to give a request up."""
         self.counts = np.zeros(len(requests), dtype=np.int64)
         self.is_stopped = np.zeros(len(requests), dtype=bool)
         # One entry a live row.

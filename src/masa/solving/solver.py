@@ -7,15 +7,15 @@ drawn in rounds, one call of the engine for all open questions, until each vote 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from masa.awareness.parsing import parse_prediction
 from masa.awareness.predictors import Evidence
 from masa.awareness.prompts import draw_hint
 from masa.grading.equality import check_voted, stated_answers
-from masa.records import Problem, Request
+from masa.records import Problem, Request, Rollout
 from masa.rollout.engine import Decode, Engine
 from masa.rollout.prompting import PromptBuilder
 from masa.rollout.requests import RequestMaker
@@ -27,6 +27,10 @@ from masa.solving.strategy import Foretelling, Strategy
 from masa.solving.votes import count
 from masa.solving.worth import RIVAL, plan_samples, vote_values
 
+T = TypeVar("T")
+
+Steps: TypeAlias = Generator[list[Request], Any, T]
+"""Work between two calls of an engine: it gives requests, is sent their rollouts, and returns what came of them."""
 Tell = Callable[[int, int], None]
 """Called after each round of samples with the questions that are newly done, and the tokens of the round."""
 
@@ -58,7 +62,26 @@ class Solver:
         budget: int | None = None,
         tell: Tell | None = None,
     ) -> list[Solution]:
-        """One solution a problem, in order.
+        """One solution a problem, in order, by calls of the engine; see `steps`."""
+        steps = self.steps(problems, rows, budget=budget, tell=tell)
+        rollouts: list[Rollout] | None = None
+        while True:
+            try:
+                requests = steps.send(rollouts)
+            except StopIteration as end:
+                found: list[Solution] = end.value
+                return found
+            rollouts = self.engine.generate(requests)
+
+    def steps(
+        self,
+        problems: Sequence[Problem],
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        budget: int | None = None,
+        tell: Tell | None = None,
+    ) -> Steps[list[Solution]]:
+        """One solution a problem, in order; whoever drives it calls the engine, for this work alone or for more.
 
         Args:
             problems: with keys that differ; their answers are not looked at.
@@ -81,11 +104,11 @@ class Solver:
             Question(problem, row, most, whole, planned=most) for problem, row in zip(problems, rows, strict=True)
         ]
         if questions and self.strategy.foretelling is not None:
-            self._foretell(self.strategy.foretelling, questions, purse)
+            yield from self._foretell(self.strategy.foretelling, questions, purse)
             if questions[0].predictions:
                 self._plan(self.strategy.foretelling, questions, purse)
         done, spent = 0, 0
-        while self._round(questions, purse):
+        while (yield from self._round(questions, purse)):
             now = sum(question.stopped is not None for question in questions)
             if tell is not None:
                 tell(now - done, purse.spent - spent)
@@ -93,7 +116,7 @@ class Solver:
         rival = RIVAL if self.strategy.foretelling is None else self.strategy.foretelling.rival
         return [question.solution(self.strategy.stopping, rival) for question in questions]
 
-    def _foretell(self, foretelling: Foretelling, questions: Sequence[Question], purse: Budget) -> None:
+    def _foretell(self, foretelling: Foretelling, questions: Sequence[Question], purse: Budget) -> Steps[None]:
         """Predictions and what follows from them.
 
         All questions get as many: those asked for, or as many as a share of the budget surely pays for. Most end long
@@ -105,7 +128,7 @@ class Solver:
                 left = min(left, int(share - purse.spent) // (len(questions) * self.requests.max_meta_tokens))
             if left < 1:
                 break
-            self._ask(questions, left, purse)
+            yield from self._ask(questions, left, purse)
         for question in questions if questions[0].predictions else ():
             estimate = foretelling.predictor.estimate(Evidence(question.problem, question.predictions))
             question.estimate = estimate
@@ -114,7 +137,7 @@ class Solver:
             if limit is not None and limit < question.limit:
                 question.limit = question.foretold_limit = limit
 
-    def _ask(self, questions: Sequence[Question], each: int, purse: Budget) -> None:
+    def _ask(self, questions: Sequence[Question], each: int, purse: Budget) -> Steps[None]:
         """So many further predictions of each question, in one call."""
         requests = [
             request
@@ -127,7 +150,7 @@ class Solver:
                 first=len(question.predictions),
             )
         ]
-        rollouts = self.engine.generate(requests)
+        rollouts: list[Rollout] = yield requests
         purse.spend(sum(rollout.length for rollout in rollouts))
         texts = self.decode(rollouts)
         for place, question in enumerate(questions):
@@ -153,7 +176,7 @@ class Solver:
             is_known = question.estimate is not None and question.estimate.beta is not None
             question.planned = question.foretold_samples = size if is_known or purse.is_bounded else most
 
-    def _round(self, questions: Sequence[Question], purse: Budget) -> bool:
+    def _round(self, questions: Sequence[Question], purse: Budget) -> Steps[bool]:
         """Samples for every open question in one call; False once there was nothing to draw."""
         stopping = self.strategy.stopping
         wanted: list[tuple[int, int]] = []  # place in the group, question
@@ -179,14 +202,14 @@ class Solver:
         ]
         if not requests:
             return False
-        self._draw([questions[index] for index in asked], [drawn[index] for index in asked], requests, purse)
+        yield from self._draw([questions[index] for index in asked], [drawn[index] for index in asked], requests, purse)
         return True
 
     def _draw(
-        self, questions: Sequence[Question], numbers: Sequence[int], requests: Sequence[Request], purse: Budget
-    ) -> None:
+        self, questions: Sequence[Question], numbers: Sequence[int], requests: list[Request], purse: Budget
+    ) -> Steps[None]:
         """Generates, reads and counts; `numbers` are requests a question."""
-        rollouts = self.engine.generate(requests)
+        rollouts: list[Rollout] = yield requests
         purse.spend(sum(rollout.length for rollout in rollouts))
         texts = self.decode(rollouts)
         owners = [question.problem for question, number in zip(questions, numbers, strict=True) for _ in range(number)]

@@ -265,7 +265,8 @@ def _published_rows(benchmark: Benchmark, seed: int) -> Iterator[PlacedRow]:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise UserError(
             f"benchmark {benchmark.name!r} cannot be had: it comes from {benchmark.source} ({first}); get it there, or "
-            f"put it in a folder as {benchmark.files[0]}.jsonl and name that with --data-dir or {DATA_VARIABLE}"
+            f"put it in a folder as {benchmark.files[0]}.jsonl and name that with {DATA_VARIABLE} (or --data-dir, "
+            "where the command has it)"
         ) from None
     for number, row in enumerate(loaded):
         place = f"{benchmark.source}, row {number}"

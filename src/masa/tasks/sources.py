@@ -39,7 +39,7 @@ def open_source(source: str, *, split: str | None, config: str | None) -> tuple[
     if not _HUB_ID.fullmatch(source):
         raise UserError(
             f"data {source!r} is neither a file, nor a Hub id (owner/name), nor a task of ours "
-            "(bundled, reasoning_gym:<name>): check the spelling"
+            "(bundled, reasoning_gym:<name>), nor a benchmark (masa data list): check the spelling"
         )
     return source, _hub_dataset(source, split, config)
 

@@ -117,7 +117,9 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
         "are live (`after` them, DAPO's dynamic sampling), or all at once to roll out problems_per_step of them, "
         "the `best` by the predictor; `none`: whatever is left."
     )
-    refill_limit: float | None = _help("Problems drawn in a step, at most, over problems_per_step.")
+    refill_limit: float | None = _help(
+        "Over problems_per_step: the problems that a step draws at most (`before`, `after`), or at once (`best`)."
+    )
     allocation: str | None = _help(
         "`uniform`: num_generations rollouts a problem; `knapsack`: by foretold value and cost, in the same budget."
     )

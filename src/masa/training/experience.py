@@ -40,6 +40,16 @@ class Experience:
         rolled_out = [group.solution.by_function for group in self.groups if group.solution.rollouts]
         return {name: [v for values in rolled_out for v in values[name]] for name in (rolled_out or [{}])[0]}
 
+    @property
+    def logged(self) -> dict[str, list[Any]]:
+        """What reward functions logged of these rollouts, by column; None where they did not."""
+        solutions = [group.solution for group in self.groups if group.solution.rollouts]
+        names = dict.fromkeys(name for solution in solutions for name in solution.logged)
+        return {
+            name: [value for one in solutions for value in one.logged.get(name, [None] * len(one.rollouts))]
+            for name in names
+        }
+
 
 class ExperienceMaker:
     """Makes experience with the policy as it is when asked; learns nothing but what its advisers observe.
@@ -135,14 +145,14 @@ class ExperienceMaker:
             return
         keys, estimates = _keys_and_estimates(groups)
         before = [group.decision for group in earlier if group.decision is not None]
-        sizes = None
+        passed = sizes = None
         if active and allocation is not None:
             passed = gate.let_through(step, keys, estimates, earlier=before)
             skips = [gate.rule.skips(estimate) and i not in passed for i, estimate in enumerate(estimates)]
             budget = self.config.problems_a_step if self.config.refill == "best" else None
             sizes = allocation.sizes(estimates, skips, groups=budget)
         outside = None if sizes is None else [size == 0 for size in sizes]
-        decisions = gate.decide(step, keys, estimates, active=active, skips=outside, earlier=before)
+        decisions = gate.decide(step, keys, estimates, active=active, skips=outside, let_through=passed, earlier=before)
         for i, (group, decision) in enumerate(zip(groups, decisions, strict=True)):
             group.decision = decision
             if sizes is not None and not decision.candidate:
@@ -169,6 +179,7 @@ class ExperienceMaker:
             end = start + len(solution.rollouts)
             solution.rewards, solution.correct = scored.rewards[start:end], scored.correct[start:end]
             solution.by_function = {name: values[start:end] for name, values in scored.by_function.items()}
+            solution.logged = {name: values[start:end] for name, values in scored.logged.items()}
             advantages, solution.is_live = scored_advantages(solution.rewards, self.config.scale_rewards)
             scale = group_scale(group.size, self.config.num_generations or 0)
             solution.advantages = [scale * advantage for advantage in advantages]

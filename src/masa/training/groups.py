@@ -51,6 +51,8 @@ class SolutionGroup:
     """NaN where no reward function could score the rollout."""
     by_function: dict[str, list[float]] = field(default_factory=dict)
     """What each reward function said, before weights."""
+    logged: dict[str, list[Any]] = field(default_factory=dict)
+    """What the functions logged of the rollouts (`log_extra`), by column."""
     correct: list[bool | None] = field(default_factory=list)
     """None where correctness is unknown."""
     advantages: list[float] = field(default_factory=list)
@@ -129,6 +131,8 @@ class ScoredRollouts:
     """Weighted sum over the reward functions; NaN where none could score."""
     by_function: dict[str, list[float]]
     """The same before the sum, by reward function."""
+    logged: dict[str, list[Any]]
+    """What the functions logged of them, by column; None where they did not."""
     correct: list[bool | None]
     """None where correctness is unknown."""
 

@@ -19,7 +19,7 @@ from masa.processes import Team
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the two that Windows knows as well
 
 _ECHO = 2.0
-"""Seconds in which a launcher passes on to each process a signal that its terminal has sent to all of them already."""
+"""Seconds in which a launcher passes on to each process a signal that others of them know of already."""
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -47,6 +47,7 @@ class Interruption(TrainerCallback):  # type: ignore[misc]
         self._number, self._words = None, "before a step was done"
         with _handled(self._note):
             yield
+            self._agree()  # one that came after the last step, to some of the processes
         if self._number is not None:
             raise Interrupted(self._number, self._words)
 
@@ -65,10 +66,17 @@ class Interruption(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         self._words = f"after step {state.global_step}"
+        if self._agree():
+            control.should_save = control.should_training_stop = True
+
+    def _agree(self) -> bool:
+        """Whether a signal came to any of the processes, of which all then know; called by all together."""
         noticed = [number for number in self._team.gather(self._number) if number is not None]
         if noticed:
+            if self._number is None:
+                self._since = time.monotonic()  # its own may be on its way
             self._number = noticed[0]
-            control.should_save = control.should_training_stop = True
+        return bool(noticed)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Note where to go on from.

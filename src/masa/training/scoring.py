@@ -16,12 +16,17 @@ from masa.records import Rollout
 from masa.training.config import MASAConfig
 from masa.training.groups import ProblemGroup, ScoredRollouts
 
-PerFunction = Callable[[list[dict[str, Any]], list[Any], list[Any], list[list[int]]], Tensor]
-"""TRL's own way of calling reward functions: rows, prompts, completions, token ids to [rollouts, functions]."""
+PerFunction = Callable[
+    [list[dict[str, Any]], list[Any], list[Any], list[list[int]]], tuple[Tensor, Mapping[str, Sequence[Any]]]
+]
+"""TRL's own way of calling reward functions: rows, prompts, completions and token ids to rewards,
+[rollouts, functions], and what the functions logged of the rollouts (`log_extra`), by column."""
 
 
 _Answer = tuple[Mapping[str, Any], Any, Rollout, str]
 """Dataset row, prompt, rollout and text."""
+_Scored = tuple[list[float], dict[str, Any]]
+"""Rewards by function, and what was logged by column."""
 
 
 class RewardScorer:
@@ -62,7 +67,7 @@ class RewardScorer:
             UserError: if a function fails or returns the wrong number of rewards, or graded rewards meet a gate that
                 foretells 0/1 rewards.
         """
-        values = self._values(
+        values, logged = self._values(
             [
                 [
                     (group.row, *answer)
@@ -77,39 +82,45 @@ class RewardScorer:
         rewards[torch.isnan(values).all(dim=1)] = torch.nan
         self._refuse_gate_on_graded_rewards(rewards)
         by_function = {name: values[:, i].tolist() for i, name in enumerate(self._names)}
-        return ScoredRollouts(rewards.tolist(), by_function, self._correct(values))
+        columns = dict.fromkeys(name for of_rollout in logged for name in of_rollout)
+        by_column = {name: [of_rollout.get(name) for of_rollout in logged] for name in columns}
+        return ScoredRollouts(rewards.tolist(), by_function, by_column, self._correct(values))
 
     def correct(
         self, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout], texts: Sequence[str]
     ) -> list[bool | None]:
         """Which rollouts are correct, one dataset row and text each; None where it is unknown."""
-        return self._correct(
-            self._values([[(row, row["prompt"], *answer)] for row, *answer in zip(rows, rollouts, texts, strict=True)])
+        values, _ = self._values(
+            [[(row, row["prompt"], *answer)] for row, *answer in zip(rows, rollouts, texts, strict=True)]
         )
+        return self._correct(values)
 
-    def _values(self, groups: Sequence[Sequence[_Answer]]) -> Tensor:
-        """Rewards by function, [rollouts, functions], of answers that go together."""
+    def _values(self, groups: Sequence[Sequence[_Answer]]) -> tuple[Tensor, list[dict[str, Any]]]:
+        """Rewards by function, [rollouts, functions], of answers that go together, and what was logged of each."""
         costs = [float(sum(rollout.length for _, _, rollout, _ in group)) for group in groups]
-        values = self._team.share(groups, costs, self._group_values, what="rewards")
-        return torch.tensor([row for part in values for row in part]).reshape(-1, len(self._names))
+        scored = [one for group in self._team.share(groups, costs, self._own_part, what="rewards") for one in group]
+        values = torch.tensor([rewards for rewards, _ in scored]).reshape(-1, len(self._names))
+        return values, [logged for _, logged in scored]
 
-    def _group_values(self, groups: Sequence[Sequence[_Answer]]) -> list[list[list[float]]]:
-        """The same of this process's part, [groups, rollouts, functions]."""
+    def _own_part(self, groups: Sequence[Sequence[_Answer]]) -> list[list[_Scored]]:
+        """The same of this process's part, by group and rollout."""
         if not groups:
             return []
-        values = iter(self._local_values([answer for group in groups for answer in group]).tolist())
-        return [[next(values) for _ in group] for group in groups]
+        scored = iter(self._score([answer for group in groups for answer in group]))
+        return [[next(scored) for _ in group] for group in groups]
 
-    def _local_values(self, answers: Sequence[_Answer]) -> Tensor:
-        """Rewards by function, [rollouts, functions], from TRL's own way of calling them."""
+    def _score(self, answers: Sequence[_Answer]) -> list[_Scored]:
+        """One entry an answer, from TRL's own way of calling reward functions.
+
+        A column that has not one value an answer fits no table and is left out.
+        """
         rows, prompts, rollouts, texts = zip(*answers, strict=True)
         completions: list[Any] = list(texts)
         if is_conversational({"prompt": prompts[0]}):
             completions = [[{"role": "assistant", "content": text}] for text in texts]
         ids = [list(rollout.token_ids) for rollout in rollouts]
         try:
-            values = self._per_function([dict(row) for row in rows], list(prompts), completions, ids)
-            return torch.where(torch.isfinite(values), values, torch.nan)  # an infinite reward grades nothing either
+            values, logged = self._per_function([dict(row) for row in rows], list(prompts), completions, ids)
         except UserError:
             raise
         except Exception as error:
@@ -120,6 +131,12 @@ class RewardScorer:
                 f"a reward function ({', '.join(self._names)}) raised {type(error).__name__}: {error} "
                 f"({frame.filename}, line {frame.lineno}); return None for what it cannot score"
             ) from error
+        values = torch.where(torch.isfinite(values), values, torch.nan)  # an infinite reward grades nothing either
+        columns = {name: column for name, column in logged.items() if len(column) == len(answers)}
+        return [
+            (rewards, {name: column[place] for name, column in columns.items()})
+            for place, rewards in enumerate(values.tolist())
+        ]
 
     def _correct(self, values: Tensor) -> list[bool | None]:
         if self._correctness is None:

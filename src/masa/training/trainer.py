@@ -289,14 +289,18 @@ class MASATrainer(CardedTrainer):
         logprobs = None if self.importance is None else [list(rollout.logprobs or ()) for rollout in rollouts]
         return [list(rollout.token_ids) for rollout in rollouts], logprobs
 
-    def _own_rewards(self, *answers: Any) -> Tensor:
-        """Rewards of this process's answers; TRL would gather those of all, which must then be as many on each."""
+    def _own_rewards(self, *answers: Any) -> tuple[Tensor, dict[str, list[Any]]]:
+        """Rewards of this process's answers and what the functions logged of them by column.
+
+        TRL would gather rewards of all processes, which must then be as many on each.
+        """
         own, grpo_trainer.gather = grpo_trainer.gather, lambda rewards: rewards
         try:
             rewards: Tensor = self._calculate_rewards(*answers)
-            return rewards
+            return rewards, dict(self._pending_extra_logs)
         finally:
             grpo_trainer.gather = own
+            self._pending_extra_logs.clear()
 
     # Texts and prompts
 
@@ -309,12 +313,12 @@ class MASATrainer(CardedTrainer):
         self, rows: Sequence[Mapping[str, Any]], rollouts: Sequence[Rollout], texts: Sequence[str]
     ) -> list[bool | None]:
         """Which of these answers to dataset rows are correct, as in training; leaves the training's logs alone."""
-        kept = {name: getattr(self, name) for name in ("_pending_extra_logs", "_pending_metrics")}
+        kept = self.__dict__["_pending_metrics"]
         try:
-            self.__dict__.update({name: defaultdict(list) for name in kept})
+            self._pending_metrics = defaultdict(list)
             return self.scorer.correct(rows, rollouts, texts)
         finally:
-            self.__dict__.update(kept)
+            self._pending_metrics = kept
 
     # The run
 
@@ -331,8 +335,7 @@ class MASATrainer(CardedTrainer):
         with self.threads(), self.interruption.watch(), checkpoint.only_tensors(last), finite_outputs(output):
             if self.args.warm_start and last is None:
                 self.measures.warm_start = warm_start(self)
-                self._pending_extra_logs.clear()  # of rollouts that no step has
-                self._pending_metrics.clear()
+                self._pending_metrics.clear()  # of rollouts that no step has
             return super().train(None if last is None else str(last), *args, **kwargs)
 
     def make_imitation(self, learning_rate: float | None) -> Imitation:
@@ -399,8 +402,7 @@ class MASATrainer(CardedTrainer):
         trl_logs.note_metrics(own, experience, metrics, self.state.num_input_tokens_seen)
         trl_logs.fill_completions(self._logs, experience)
         scalars = self.team.gather(dict(self._pending_metrics))
-        trl_logs.flush_reward_logs(own, self._logs, self._pending_extra_logs, scalars)
-        self._pending_extra_logs.clear()
+        trl_logs.note_reward_metrics(own, scalars)
         self._pending_metrics.clear()
 
     # Checkpoints

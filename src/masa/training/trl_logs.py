@@ -44,7 +44,7 @@ def note_metrics(
 
 def fill_completions(logs: Mapping[str, Any], experience: Experience) -> None:
     """Fills the columns of TRL's completion table."""
-    for column in ("prompt", "completion", "advantages", "rewards"):
+    for column in ("prompt", "completion", "advantages", "rewards", "extra"):
         logs[column].clear()
     for group in experience.groups:
         logs["prompt"].extend(group.solution.prompts)
@@ -52,26 +52,12 @@ def fill_completions(logs: Mapping[str, Any], experience: Experience) -> None:
         logs["advantages"].extend(group.solution.advantages)
     for name, scores in experience.reward_functions.items():
         logs["rewards"][name].extend(scores)
+    for name, values in experience.logged.items():
+        logs["extra"][name].extend(values)
 
 
-def flush_reward_logs(
-    noted: MutableMapping[str, Any],
-    logs: Mapping[str, Any],
-    extra: Mapping[str, Sequence[Any]],
-    scalars: Sequence[Mapping[str, Sequence[float]]],
-) -> None:
-    """Moves what reward functions logged themselves (TRL's `log_extra` and `log_metric`) into TRL's own places.
-
-    Args:
-        logs: the completion table.
-        extra: values by column; those that have not one a completion, as where other processes called the functions on
-            the other completions, do not fit the table and are left out.
-        scalars: values by metric, any number, of each process.
-    """
-    logs["extra"].clear()
-    for column, values in extra.items():
-        if len(values) == len(logs["completion"]):
-            logs["extra"][column].extend(values)
+def note_reward_metrics(noted: MutableMapping[str, Any], scalars: Sequence[Mapping[str, Sequence[float]]]) -> None:
+    """Adds what reward functions logged themselves by TRL's `log_metric`: values by metric, any number, a process."""
     for name in sorted({name for found in scalars for name in found}):
         values = [value for found in scalars for value in found.get(name, ())]
         noted[name].append(sum(values) / len(values))

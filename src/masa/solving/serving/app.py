@@ -9,7 +9,7 @@ import secrets
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,12 +22,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from masa.errors import UserError
+from masa.records import Request as Asked
+from masa.records import Rollout
 from masa.runs.jsonlines import plain, without_nonfinite
 from masa.solving.serving.protocol import ChatRequest, ProtocolError, parse_chat
-from masa.solving.serving.worker import Abandoned, Job, QueueFull, Work, Worker
+from masa.solving.serving.worker import Abandoned, Job, QueueFull, Worker
+from masa.solving.solver import Steps
 
 BODY_BYTES = 1 << 20
 WAITING = 32
+TOGETHER = 8
 _BEAT_SECONDS = 1.0
 """So often a waiting client is looked after: whether it is there, and, in a stream, a comment against time-outs."""
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
@@ -68,13 +72,17 @@ class Answerer(Protocol):
     name: str
     """Of the model, as clients give it."""
 
-    def prepare(self, chat: ChatRequest) -> Work[Answer]:
+    def prepare(self, chat: ChatRequest) -> Steps[Answer]:
         """What is to be done for an answer, checked as far as that can be before; called in any thread.
 
         Raises:
             ProtocolError: for what cannot be answered.
             UserError: the same, in other words.
         """
+        ...
+
+    def generate(self, asked: Sequence[Sequence[Asked]], gone: Sequence[Callable[[], bool]]) -> list[list[Rollout]]:
+        """The rollouts that several answers ask for, in one call; see `worker.Generate`."""
         ...
 
 
@@ -117,18 +125,20 @@ def make_app(
     *,
     api_key: str | None = None,
     waiting: int = WAITING,
+    together: int = TOGETHER,
     body_bytes: int = BODY_BYTES,
 ) -> FastAPI:
     """The application.
 
     Args:
-        answerer: the work that it prepares is done by one thread, in the order of the requests.
+        answerer: the work that it prepares is done by one thread, begun in the order of the requests.
         api_key: what clients must send as bearer token; without one only clients that name a loopback host are
             served, so that no web page can reach the server by a name of its own.
-        waiting: requests in the queue, at most.
+        waiting: requests in the queue, at most; one too many is refused before anything is done for it.
+        together: requests that are answered together, at most.
         body_bytes: of a request, at most.
     """
-    worker = Worker(waiting)
+    worker = Worker(answerer.generate, waiting, together)
     started = int(time.time())
     model = {"id": answerer.name, "object": "model", "created": started, "owned_by": "masa"}
 
@@ -175,10 +185,10 @@ def make_app(
 
     @app.get("/health")
     async def health() -> Response:
-        open_jobs = worker.open
+        running = worker.running
         # Not the model's name: this answers without a key, and under any host name.
-        state = {"status": "ok", "running": min(1, open_jobs)}
-        return _json(state | {"waiting": max(0, open_jobs - 1), "done": worker.done})
+        state = {"status": "ok", "running": running}
+        return _json(state | {"waiting": max(0, worker.open - running), "done": worker.done})
 
     @app.get("/v1/models", dependencies=[Depends(admit)])
     async def models() -> Response:
@@ -194,11 +204,8 @@ def make_app(
         chat = parse_chat(await _body(request, body_bytes))
         check_model(chat.model)
         try:
-            work = await run_in_threadpool(answerer.prepare, chat)
-        except Exception as error:
-            raise _explained(error) from error
-        try:
-            job = worker.submit(work)
+            with worker.place() as job:
+                worker.submit(job, await run_in_threadpool(answerer.prepare, chat))
         except QueueFull:
             raise ProtocolError(
                 f"{waiting} requests are waiting already: try again later",
@@ -209,6 +216,8 @@ def make_app(
             ) from None
         except Abandoned:
             raise _ending() from None
+        except Exception as error:
+            raise _explained(error) from error
         common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": answerer.name}
         if chat.stream:
             with_usage = bool(chat.stream_options and chat.stream_options.include_usage)

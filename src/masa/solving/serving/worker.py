@@ -1,20 +1,24 @@
-"""One thread that does one piece of work at a time, in the order in which they came: engines are not thread-safe."""
+"""One thread that answers: engines are not thread-safe. What waits together asks the engine together."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from masa.records import Request, Rollout
+from masa.solving.solver import Steps
 
 T = TypeVar("T")
 
-Check = Callable[[], None]
-"""Called now and then by work that is under way; raises `Abandoned` once nobody waits for it any more."""
-Work = Callable[[Check], T]
+Generate = Callable[[Sequence[Sequence[Request]], Sequence[Callable[[], bool]]], list[list[Rollout]]]
+"""From the requests of several jobs to the rollouts of each; the second argument tells of each job, at any time,
+whether nobody waits for its rollouts any more."""
 
 
 class Abandoned(Exception):  # noqa: N818 - nothing went wrong
@@ -27,18 +31,15 @@ class QueueFull(Exception):  # noqa: N818 - said to the caller as an error of th
 
 @dataclass(eq=False, slots=True)
 class Job(Generic[T]):
-    """Work that waits, runs or is done."""
+    """Work that is prepared, waits, runs or is done."""
 
-    _stop: threading.Event = field(default_factory=threading.Event)
     future: Future[T] = field(default_factory=Future)
-
-    def check(self) -> None:
-        """Raises `Abandoned` after `cancel`."""
-        if self._stop.is_set():
-            raise Abandoned
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _steps: Steps[T] | None = None
+    _requests: list[Request] = field(default_factory=list)
 
     def cancel(self) -> None:
-        """Take it out of the queue; work that is under way ends at its next check, and nobody waits until then."""
+        """Take it out of the queue; work that is under way is given up, and nobody waits until then."""
         self._stop.set()
         self.future.cancel()
 
@@ -67,62 +68,118 @@ class Job(Generic[T]):
             except TimeoutError:
                 yield
 
+    def _go_on(self, rollouts: list[Rollout] | None) -> None:
+        """To its next requests, or to its end."""
+        assert self._steps is not None
+        try:
+            if self._stop.is_set():
+                raise Abandoned
+            self._requests = self._steps.send(rollouts)
+        except StopIteration as end:
+            self.future.set_result(end.value)
+        except BaseException as error:
+            self.future.set_exception(error)
+
 
 class Worker:
     """The thread and its queue.
 
     Args:
-        most_waiting: jobs in the queue, the running one apart.
+        generate: called in the thread alone.
+        most_waiting: jobs in the queue, those that run apart.
+        most_running: jobs that run, their requests put together; one that comes joins at the next call of `generate`.
     """
 
-    def __init__(self, most_waiting: int) -> None:
-        self._most = most_waiting + 1
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="masa-answer")
+    def __init__(self, generate: Generate, most_waiting: int, most_running: int = 1) -> None:
+        self._generate = generate
+        self._most_waiting, self._most_running = most_waiting, most_running
+        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._open: set[Job[Any]] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_closed = False
         self.done = 0
         """Jobs that ended, for whatever reason."""
+        self._thread = threading.Thread(target=self._run, name="masa-answer", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """Jobs that run."""
+        with self._lock:
+            return sum(job.future.running() for job in self._open)
 
     @property
     def open(self) -> int:
-        """Jobs that wait or run."""
+        """Jobs that are prepared, wait or run."""
         return len(self._open)
 
-    def submit(self, work: Work[T]) -> Job[T]:
-        """Queue work.
+    @contextmanager
+    def place(self) -> Iterator[Job[Any]]:
+        """A place in the queue while work is prepared for it; given back where none was submitted.
 
         Raises:
             QueueFull: where it would be one too many.
             Abandoned: after `close`.
         """
         with self._lock:
-            if len(self._open) >= self._most:
+            if self._is_closed:
+                raise Abandoned
+            if len(self._open) >= self._most_waiting + max(1, self.running):
                 raise QueueFull
-            job: Job[T] = Job()
-            try:
-                job.future = self._executor.submit(self._run, work, job)
-            except RuntimeError:
-                raise Abandoned from None
+            job: Job[Any] = Job()
             self._open.add(job)
+        try:
+            yield job
+        finally:
+            if job._steps is None:
+                with self._lock:
+                    self._open.discard(job)
+
+    def submit(self, job: Job[T], steps: Steps[T]) -> None:
+        """Queue the work of a job that has a place."""
+        job._steps = steps
         job.future.add_done_callback(lambda _: self._forget(job))
-        return job
+        self._queue.put(job)
 
     def abandon(self) -> None:
         """Give up all that waits or runs; returns at once."""
-        for job in list(self._open):
+        with self._lock:
+            given_up = list(self._open)
+        for job in given_up:
             job.cancel()
 
     def close(self) -> None:
         """Give up everything, and return once the thread has ended."""
+        with self._lock:
+            self._is_closed = True
         self.abandon()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._queue.put(None)
+        self._thread.join()
 
-    @staticmethod
-    def _run(work: Work[T], job: Job[T]) -> T:
-        job.check()
-        return work(job.check)
+    def _run(self) -> None:
+        running: list[Job[Any]] = []
+        while True:
+            while not running or (len(running) < self._most_running and not self._queue.empty()):
+                job = self._queue.get()
+                if job is None:
+                    self._queue.put(None)  # once more, for when what runs has ended
+                    if not running:
+                        return
+                    break
+                if job.future.set_running_or_notify_cancel():
+                    job._go_on(None)
+                    running += [] if job.future.done() else [job]
+            try:
+                found = self._generate([job._requests for job in running], [job._stop.is_set for job in running])
+            except BaseException as error:
+                for job in running:
+                    job.future.set_exception(error)
+            else:
+                for job, rollouts in zip(running, found, strict=True):
+                    job._go_on(rollouts)
+            running = [job for job in running if not job.future.done()]
 
-    def _forget(self, job: Job[T]) -> None:
+    def _forget(self, job: Job[Any]) -> None:
         with self._lock:
             self._open.discard(job)
             self.done += 1
