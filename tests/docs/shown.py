@@ -55,6 +55,9 @@ OTHERS = {
     "accelerate launch --cpu --num_processes 2": "tests/training/test_launcher.py",
     "python benchmarks/solving.py runs/solve-0 --draws runs/solve-0-draws "
     "--output runs/solving": "tests/solving/test_solving_benchmark.py has a short one",
+    "python benchmarks/solving.py runs/smollm2 --data runs/smollm2/config.yaml --problems 48 --tuning 32": (
+        "needs a model that must be fetched"
+    ),
     "python benchmarks/solving.py MODEL --data NAME": "tests/solving/test_solving_benchmark.py",
     "python benchmarks/ablations.py runs/ablations --control masa-plus --arms before-0.7,before-0.9,before-paper,"
     "best-of-8,knapsack,gate-hidden,gate-posterior,cutoff-quantile,cutoff-median-1.5,cutoff-2,cutoff-1,k-10,k-auto": (
