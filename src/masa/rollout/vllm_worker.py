@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import queue
+import select
 import sys
 import tempfile
 import threading
@@ -187,6 +188,15 @@ def _frames(connection: Connection) -> Iterator[tuple[str, Any]]:
         yield from load(frame).items()
 
 
+def end_with(trainer: Connection, worker: Worker) -> None:
+    """End this process when the trainer has hung up, even in the middle of a generation, which nobody waits for."""
+    watch = select.poll()
+    watch.register(trainer.fileno(), 0)  # hanging up is told whatever is asked for
+    watch.poll()
+    worker.close()
+    os._exit(0)  # vLLM takes long to say goodbye, and nobody is there to hear it
+
+
 def listen(host: str, port: int, token: bytes, worker: Worker) -> None:
     """Serve one client after the other, for ever; one that comes while another is served is sent away."""
     clients: queue.Queue[Connection] = queue.Queue()
@@ -217,7 +227,7 @@ def listen(host: str, port: int, token: bytes, worker: Worker) -> None:
         is_busy.clear()
 
 
-def main() -> None:
+def main(worker: Worker) -> None:
     """The program."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--fd", type=int, help="of a socket to the one client; else it listens")
@@ -228,15 +238,16 @@ def main() -> None:
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
     # The trainer ends the worker, by hanging up; a Ctrl-C is the trainer's to deal with.
     if options.fd is not None:
-        worker = Worker()
-        serve(Connection(options.fd), worker)
-        worker.close()
-        os._exit(0)  # vLLM takes long to say goodbye, and nobody is there to hear it
+        trainer = Connection(options.fd)
+        end = threading.Thread(target=end_with, args=(trainer, worker), daemon=True)
+        end.start()
+        serve(trainer, worker)
+        end.join()
     token = os.environ.get(TOKEN, "")
     if not token:
         parser.error(f"{TOKEN} is not set: choose a secret, and give it to the trainer the same way")
-    listen(options.host, options.port, token.encode(), Worker())
+    listen(options.host, options.port, token.encode(), worker)
 
 
 if __name__ == "__main__":
-    main()
+    main(Worker())
