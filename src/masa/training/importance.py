@@ -85,7 +85,8 @@ class ImportanceCorrection:
         if not mask.any():
             return
         gap = (log_probs.detach() - batch[SAMPLED]).abs()[mask.bool()]
-        self._measured.append((_Spread.of(gap), _Spread.of(ratio if self._is_sequence else ratio[mask.bool()])))
+        counts = mask.any(dim=1) if self._is_sequence else mask.bool()  # rows may be there to fill up
+        self._measured.append((_Spread.of(gap), _Spread.of(ratio[counts])))
 
     def settle(self, team: Team) -> dict[str, float]:
         """Measures since the last call under TRL's names, of all processes' micro-batches; called by all together."""
