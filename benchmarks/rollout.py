@@ -126,7 +126,7 @@ def make_peers(model: Any, options: argparse.Namespace, path: str) -> list[Peer]
     peers += [makers[name]() for name in options.peers.split(",") if name in makers]
     if options.vllm_python is not None:
         positions = min(1024, model.config.max_position_embeddings)
-        peers.append(VLLM(options.vllm_python, path, dtype, options.slots, options.threads, positions))
+        peers.append(VLLM(options.vllm_python, model, dtype, options.slots, options.threads, positions))
     return peers
 
 

@@ -105,8 +105,12 @@ class Worker:
         layer and packs anew. What was cached for prompts is forgotten.
         """
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        return self.forget()
+
+    def forget(self) -> dict[str, Any]:
+        """Empty the cache of prompts."""
         if not self._llm.reset_prefix_cache():
-            raise RuntimeError("vLLM did not forget what it had cached under the old weights")
+            raise RuntimeError("vLLM did not forget what it had cached of prompts")
         return {}
 
     def generate(
@@ -115,7 +119,7 @@ class Worker:
         """One rollout a row.
 
         Args:
-            rows: number of the prompt, max_tokens, temperature, top_p, top_k and seed of each.
+            rows: number of the prompt, max_tokens, temperature, top_p, top_k and seed (or none) of each.
         """
         from vllm import SamplingParams
 
@@ -127,7 +131,7 @@ class Worker:
                     temperature=temperature,
                     top_p=top_p,
                     top_k=top_k,
-                    seed=seed & _LARGEST_SEED,
+                    seed=None if seed is None else seed & _LARGEST_SEED,
                     stop_token_ids=stop_token_ids,
                     ignore_eos=True,  # `stop_token_ids` say what ends a rollout
                     logprobs=0 if logprobs else None,  # of the sampled token alone
@@ -164,6 +168,8 @@ def _answer(connection: Connection, worker: Worker, do: str, **arguments: Any) -
     try:
         if do == "start":
             return worker.start(**arguments)
+        if do == "forget":
+            return worker.forget()
         if do == "generate":
             return worker.generate(**arguments)
         if do == "load":
