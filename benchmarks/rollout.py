@@ -112,7 +112,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def make_peers(model: Any, options: argparse.Namespace, path: str) -> list[Peer]:
+def make_peers(model: Any, options: argparse.Namespace) -> list[Peer]:
     """The peers asked for, the engine first."""
     dtype = getattr(torch, options.dtype)
     engine = Engine(model, dtype, options.slots)
@@ -161,7 +161,7 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(path)
     workloads = Workloads(model, tokenizer, options.prompts, options.group, options.max_tokens)
-    peers = make_peers(model, options, path)
+    peers = make_peers(model, options)
     cases = []
     try:
         for name in options.cases.split(","):

@@ -201,7 +201,7 @@ class LeanFloor:
 
 
 class VLLM:
-    """vLLM in an interpreter of its own, compiled and without the seeds and log-probabilities that training asks for."""
+    """vLLM in an interpreter of its own, compiled, without the seeds and log-probabilities that training asks for."""
 
     name = "vLLM"
 
