@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +71,13 @@ def test_two_processes_train_the_policy_that_one_trains(tmp_path: Path, own: dic
 
 
 def test_a_worker_that_is_killed_ends_all_processes(tmp_path: Path, own: dict[str, Any]) -> None:
-    before = {process.pid for process in psutil.process_iter()}
     done = train(2, tmp_path / "run", **own | {"test": {"reward": "killing_the_second_processes_worker"}})
     assert done.returncode != 0
     assert done.stderr.count("was ended by signal 9") == 1
     assert "EndedElsewhere" not in done.stderr
-    time.sleep(0.5)
-    left = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before and "--fd" in (p.info["cmdline"] or [])]
-    assert not [process for process in left if str(tmp_path) in "".join(process.environ().values())]
+    everybody = psutil.process_iter(["environ"])
+    left = [process for process in everybody if (process.info["environ"] or {}).get("TMPDIR") == str(tmp_path)]
+    assert not psutil.wait_procs([process for process in left if process.pid != os.getpid()], timeout=20)[1]
 
 
 def test_each_process_asks_the_server_on_a_port_of_its_own(tmp_path: Path, served: dict[str, Any]) -> None:
