@@ -112,7 +112,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def make_peers(model: Any, options: argparse.Namespace, path: str) -> list[Peer]:
+def make_peers(model: Any, options: argparse.Namespace) -> list[Peer]:
     """The peers asked for, the engine first."""
     dtype = getattr(torch, options.dtype)
     engine = Engine(model, dtype, options.slots)
@@ -126,7 +126,7 @@ def make_peers(model: Any, options: argparse.Namespace, path: str) -> list[Peer]
     peers += [makers[name]() for name in options.peers.split(",") if name in makers]
     if options.vllm_python is not None:
         positions = min(1024, model.config.max_position_embeddings)
-        peers.append(VLLM(options.vllm_python, path, dtype, options.slots, options.threads, positions))
+        peers.append(VLLM(options.vllm_python, model, dtype, options.slots, options.threads, positions))
     return peers
 
 
@@ -161,7 +161,7 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(path)
     workloads = Workloads(model, tokenizer, options.prompts, options.group, options.max_tokens)
-    peers = make_peers(model, options, path)
+    peers = make_peers(model, options)
     cases = []
     try:
         for name in options.cases.split(","):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
-import subprocess
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +15,8 @@ from transformers import ContinuousBatchingConfig, GenerationConfig, StaticCache
 from masa.rollout.forward import Forward
 from masa.rollout.local import LocalEngine
 from masa.rollout.slots import SlotCache
+from masa.rollout.vllm_links import OwnProcess
+from masa.rollout.vllm_weights import served_config, served_weights
 
 
 class Peer(Protocol):
@@ -202,54 +201,39 @@ class LeanFloor:
 
 
 class VLLM:
-    """vLLM in an interpreter of its own, which reads and writes one JSON object a line."""
+    """vLLM in an interpreter of its own, compiled, without the seeds and log-probabilities that training asks for."""
 
     name = "vLLM"
 
-    def __init__(self, python: str, path: str, dtype: torch.dtype, slots: int, threads: int, max_tokens: int) -> None:
-        worker = Path(__file__).parent / "rollout_vllm_worker.py"
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    def __init__(self, python: str, model: Any, dtype: torch.dtype, slots: int, threads: int, positions: int) -> None:
         # One thread a core, and only so many: vLLM would else take them all.
-        environment |= {
-            "OMP_NUM_THREADS": str(threads),
-            "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads])),
-            "VLLM_CPU_KVCACHE_SPACE": "2",
-            "HF_HUB_OFFLINE": "1",
+        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
+        os.environ |= {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "2"}
+        self._link = OwnProcess(python, threads=threads)
+        settings = {
+            "config": served_config(model),
+            "dtype": str(dtype).removeprefix("torch."),
+            "max_num_seqs": slots,
+            "max_model_len": positions,
         }
-        self._process = subprocess.Popen(
-            [python, str(worker)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        name = str(dtype).removeprefix("torch.")
-        self._ask({"model": path, "dtype": name, "slots": slots, "max_model_len": max_tokens})
+        self._link.ask("start", settings=settings)
+        self._link.load(served_weights(model, dtype))
 
     def run(self, workload: Workload) -> None:
         """See `Peer.run`."""
-        requests = [
-            [list(request.prompt_ids), length]
-            for request, length in zip(workload.requests, workload.lengths, strict=True)
-        ]
-        assert self._ask({"requests": requests})["lengths"] == workload.lengths
+        self._link.ask("forget")  # in training, weights have changed since
+        answer = self._link.ask(
+            "generate",
+            prompts=[list(request.prompt_ids) for request in workload.requests],
+            rows=[[number, length, 1.0, 1.0, 0, None] for number, length in enumerate(workload.lengths)],
+            stop_token_ids=[],
+            logprobs=False,
+        )
+        assert [len(ids) for ids, _ in answer["rollouts"]] == workload.lengths
 
     def close(self) -> None:
         """End the worker."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-
-    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                answer: dict[str, Any] = json.loads(line)
-                return answer
-        raise RuntimeError("the vLLM worker ended; its messages are above")
+        self._link.close()
 
 
 def equal_prompts(workload: Workload) -> torch.Tensor:

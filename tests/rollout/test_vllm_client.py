@@ -11,16 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from stub_worker import SECRET, listening
+from stub_worker import SECRET, interpreter, listening
 from tiny_models import build
 
 from masa.errors import UserError
 from masa.records import FinishReason, Request, Rollout
 from masa.rollout.vllm import VLLMEngine
-from masa.rollout.vllm_links import InProcess, OwnProcess, Server
+from masa.rollout.vllm_links import InProcess, OwnProcess, Server, worker_environment
 from masa.rollout.vllm_weights import served_weights, state_of
 
 
@@ -157,6 +158,46 @@ def test_a_process_of_ones_own_that_is_killed() -> None:
     os.kill(link.process_id, signal.SIGKILL)
     with pytest.raises(UserError, match=r"^vLLM \(.*\) was ended by signal 9 \(all it said: .*masa-vllm-.*\)$"):
         VLLMEngine(build("qwen3"), link=link)
+
+
+def test_a_worker_ends_with_its_trainer(tmp_path: Path) -> None:
+    link = OwnProcess(str(interpreter(tmp_path)))
+    served = VLLMEngine(build("qwen3", dtype=torch.float32), link=link)
+    assert served.generate([Request((4,), 2)])
+    worker = psutil.Process(link.process_id)
+    # It is asked for what takes for ever, and whoever asked is gone.
+    link._send({"do": "generate", "prompts": [[23]], "rows": [], "stop_token_ids": [], "logprobs": False})
+    link._connection.close()
+    worker.wait(timeout=20)
+
+
+def test_a_worker_is_not_told_of_the_launch_that_its_trainer_is_part_of() -> None:
+    ours = {"PATH": "/bin", "RANK": "3", "WORLD_SIZE": "8", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "x"}
+    ours |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "PYTHONPATH": "src", "VLLM_LOGGING_LEVEL": "DEBUG"}
+    assert worker_environment(ours, threads=None, device=None) == {
+        "PATH": "/bin",
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "HF_HUB_OFFLINE": "1",
+    }
+    assert worker_environment(ours, threads=2, device=None)["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("listed", "device", "expected"),
+    [
+        (None, "cuda:3", "3"),
+        (None, "cuda", "0"),
+        ("4,5, 6,7", "cuda:2", "6"),
+        ("GPU-8932f937,GPU-5a", "cuda:1", "GPU-5a"),
+        ("4,5", "cpu", "4,5"),
+        (None, "cpu", None),
+    ],
+)
+def test_a_worker_sees_the_device_of_its_trainer_only(listed: str | None, device: str, expected: str | None) -> None:
+    ours = {} if listed is None else {"CUDA_VISIBLE_DEVICES": listed}
+    found = worker_environment(ours, threads=None, device=torch.device(device))
+    assert found.get("CUDA_VISIBLE_DEVICES") == expected
 
 
 def test_adapters_are_merged_without_touching_the_model() -> None:

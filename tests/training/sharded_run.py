@@ -1,4 +1,4 @@
-"""One process of two over a sharded model: rollouts and expert updates beside those of the whole model.
+"""One process of two over a sharded model: rollouts, expert updates and what vLLM is sent beside the whole model's.
 
     torchrun --nproc_per_node 2 sharded_run.py
 
@@ -7,7 +7,11 @@ Raises where they differ. Accelerate does not shard on a CPU, so the model is sh
 
 from __future__ import annotations
 
+import sys
+import tempfile
+from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +25,15 @@ from masa.processes import Team
 from masa.records import Request
 from masa.rollout.local import LocalEngine
 from masa.rollout.shared import SharedEngine
+from masa.rollout.vllm import VLLMEngine
+from masa.rollout.vllm_links import OwnProcess
+from masa.rollout.vllm_weights import served_config, served_weights
 from masa.training.sft import Example, Imitation
 from masa.training.sharding import unsharded
+
+sys.path.append(str(Path(__file__).parents[1] / "rollout"))
+
+from stub_worker import interpreter
 
 EXAMPLES = [Example(tuple(range(3, 7 + n)), tuple(range(40, 44 + 2 * n))) for n in range(3)]
 """Three micro-batches of one row: the second process has one to do and one that stands for none."""
@@ -50,7 +61,59 @@ def main() -> None:
     two.load_state_dict(team.gather(two.state_dict())[0])  # the main process's, as a checkpoint's file has it
     compare_updates(one, two, whole, sharded)
     compare_rollouts(LocalEngine(whole, tokenizer), engine)
+    compare_sent(whole, sharded, modules, team)
     dist.destroy_process_group()
+
+
+class Noting(OwnProcess):
+    """Keeps what the worker says it was sent: shape, type and sum of each weight."""
+
+    def __init__(self, python: str) -> None:
+        super().__init__(python)
+        self.loads: list[dict[str, Any]] = []
+
+    def load(self, weights: Iterable[tuple[str, torch.Tensor]]) -> dict[str, Any]:
+        """As `OwnProcess.load`."""
+        answer = super().load(weights)
+        self.loads.append(answer["loaded"])
+        return answer
+
+
+def compare_sent(whole: Any, sharded: Any, modules: list[FSDPModule], team: Team) -> None:
+    """Each worker is sent the whole model's weights, when they have changed and only then."""
+    assert served_config(sharded) == served_config(whole)
+    with tempfile.TemporaryDirectory() as folder:
+        link = Noting(str(interpreter(Path(folder))))
+        own = VLLMEngine(sharded, link=link, eos_token_ids=())
+        engine = SharedEngine(own, team, partial(unsharded, modules))
+        changes = [
+            lambda model: None,
+            lambda model: model.lm_head.weight.mul_(2.0),  # not by an optimizer
+            lambda model: Imitation(
+                model, learning_rate=1e-2, pad_token_id=0, team=team, is_sharded=model is sharded
+            ).update(EXAMPLES, 1),
+        ]
+        for number, change in enumerate(changes, start=1):
+            for model in (whole, sharded):
+                with torch.set_grad_enabled(number == len(changes)):
+                    change(model)
+            # One group: a process without any takes part in the sending, too.
+            for asked in ([Request((10, 20), 4, seed=s) for s in range(3)], [Request((10,), 3), Request((20,), 3)]):
+                assert [rollout.length for rollout in engine.generate(asked)] == [r.max_tokens for r in asked]
+                assert len(engine.generate_own(asked[: team.rank])) == team.rank
+            assert len(link.loads) == number
+            compare_loaded(link.loads[-1], dict(served_weights(whole, torch.float32)))
+        assert all(isinstance(parameter, DTensor) for parameter in sharded.parameters())
+        own.close()
+
+
+def compare_loaded(loaded: dict[str, Any], expected: dict[str, torch.Tensor]) -> None:
+    """What arrived is what was to be sent."""
+    assert loaded.keys() == expected.keys()
+    for name, (shape, dtype, total) in loaded.items():
+        weight = expected[name]
+        assert (shape, dtype) == (list(weight.shape), str(weight.dtype))
+        assert abs(total - float(weight.sum())) < 1e-3, (name, total, float(weight.sum()))
 
 
 def compare_rollouts(whole: LocalEngine, shared: SharedEngine) -> None:

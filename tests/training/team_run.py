@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from small_run import SETTINGS, byte_tokenizer, first_as_expert, foretold, parity_of_length, small_model, sums
 from transformers import TrainerCallback
@@ -48,7 +49,21 @@ def logging_columns(completions: list[Any], log_extra: Any, **_: Any) -> list[fl
     return parity_of_length(completions)
 
 
-REWARDS = {f.__name__: f for f in (parity_of_length, raising_on_the_second_process, logging_columns)}
+def killing_the_second_processes_worker(completions: list[Any], **_: Any) -> list[float]:
+    """A reward function that leaves the second process without its vLLM."""
+    if os.environ.get("RANK") == "1":
+        for worker in psutil.Process().children():
+            worker.kill()
+    return parity_of_length(completions)
+
+
+_ALL = (
+    parity_of_length,
+    raising_on_the_second_process,
+    logging_columns,
+    killing_the_second_processes_worker,
+)
+REWARDS = {f.__name__: f for f in _ALL}
 
 
 def main() -> None:

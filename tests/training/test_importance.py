@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import torch
 
 from masa.errors import UserError
+from masa.processes import Team
 from masa.training.config import MASAConfig
 from masa.training.importance import RATIO, SAMPLED, ImportanceCorrection
 from masa.training.trainer import MASATrainer
@@ -45,19 +45,26 @@ def test_ratio_by_hand(mode: str, low: float | None, high: float | None, expecte
 
 
 def test_measures_have_trls_names_and_count_what_counts() -> None:
-    noted: Any = defaultdict(list)
     correction = ImportanceCorrection("token_truncate", None, 3.0)
     batch: dict[str, Any] = {SAMPLED: SAMPLED_AT, "completion_mask": MASK}
     correction.begin(batch)
-    correction.complete(LEARNER, noted)
+    correction.complete(LEARNER)
     assert batch[RATIO].shape == LEARNER.shape
-    assert noted == {
-        "sampling/sampling_logp_difference/mean": [pytest.approx(4.5 / 5)],
-        "sampling/sampling_logp_difference/max": [2.0],
-        "sampling/importance_sampling_ratio/min": [pytest.approx(1 / E1)],
-        "sampling/importance_sampling_ratio/mean": [pytest.approx((1 + 3 + math.exp(-0.5) + E1 + 1 / E1) / 5)],
-        "sampling/importance_sampling_ratio/max": [3.0],
+    # A second micro-batch, of which one token counts: means are over tokens, not over micro-batches.
+    correction.begin({SAMPLED: SAMPLED_AT - 1, "completion_mask": torch.tensor([[1, 0, 0], [0, 0, 0]])})
+    correction.complete(LEARNER)
+    ratios = 1 + 3 + math.exp(-0.5) + E1 + 1 / E1
+    assert correction.settle(Team(alone=True)) == {
+        "sampling/sampling_logp_difference/mean": pytest.approx((4.5 + 1) / 6),
+        "sampling/sampling_logp_difference/max": 2.0,
+        "sampling/importance_sampling_ratio/min": pytest.approx(1 / E1),
+        "sampling/importance_sampling_ratio/mean": pytest.approx((ratios + E1) / 6),
+        "sampling/importance_sampling_ratio/max": 3.0,
     }
+    # Rows that only fill up are measured nowhere, and a step begins anew.
+    correction.begin({SAMPLED: SAMPLED_AT, "completion_mask": torch.zeros(2, 3, dtype=torch.long)})
+    correction.complete(LEARNER)
+    assert correction.settle(Team(alone=True)) == {}
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from masa.processes import Team
 from masa.records import Request, Rollout
+from masa.rollout.vllm import VLLMEngine
 
 
 class OwnEngine(Protocol):
@@ -29,6 +30,9 @@ class SharedEngine:
 
     Requests of one group stay on one process, which computes their prompt once. Groups are dealt out so that foretold
     tokens are balanced: by `Request.expected_tokens` where it is known, else by the request's limit.
+
+    Weights that are spread over processes are gathered for as long as a `LocalEngine` rolls out, and for a
+    `VLLMEngine`, which has a copy, only while they are sent.
 
     Args:
         engine: this process's own.
@@ -58,7 +62,7 @@ class SharedEngine:
             return [[next(rollouts) for _ in group] for group in mine]
 
         costs = [foretold_tokens([requests[i] for i in group]) for group in groups.values()]
-        with self._whole():
+        with self._weights():
             found = self.team.share(list(groups.values()), costs, work, what="rollouts")
         by_place = {
             i: r for group, part in zip(groups.values(), found, strict=True) for i, r in zip(group, part, strict=True)
@@ -67,7 +71,7 @@ class SharedEngine:
 
     def generate_own(self, requests: Sequence[Request], *, logprobs: bool = False) -> list[Rollout]:
         """One rollout for each of this process's own requests; called by all processes together."""
-        with self._whole():
+        with self._weights(), self.team.together():
             return self.engine.generate(requests, logprobs=logprobs)
 
     def prompt_states(self, prompts: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
@@ -77,6 +81,20 @@ class SharedEngine:
         costs = [float(len(prompt)) for prompt in prompts]
         with self._whole():
             return np.stack(self.team.share(prompts, costs, self._states, what="hidden states"))
+
+    @contextmanager
+    def _weights(self) -> Iterator[None]:
+        """Rollouts made meanwhile are those of the policy as it is; entered by all processes together."""
+        if not isinstance(self.engine, VLLMEngine):
+            with self._whole():
+                yield
+            return
+        # Who has nothing to roll out helps to gather all the same.
+        if any(self.team.gather(self.engine.is_behind)):
+            with self.team.together():
+                self.engine.weights_changed()
+                self.engine.sync(self._whole)
+        yield
 
     def _states(self, prompts: list[tuple[int, ...]]) -> list[NDArray[np.float32]]:
         return list(self.engine.prompt_states(prompts))

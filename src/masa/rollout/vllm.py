@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ class VLLMEngine:
 
     Equal seeds give equal tokens here too, up to floating point and whatever else is in the batch, but not those of
     `LocalEngine`: vLLM has generators of its own. Hidden states come from the model in this process.
+
+    In several processes each has a vLLM of its own, behind a `SharedEngine`, which gathers weights that are spread.
 
     Not served: models that `LocalEngine` refuses, tensor parallelism, several trainers on one server.
     """
@@ -125,13 +128,22 @@ class VLLMEngine:
         """As `Engine.prompt_states`: a prefill of the model in this process, since vLLM does not hand them out."""
         return self._local.prompt_states(prompts)
 
-    def sync(self) -> None:
-        """Send the weights if they are not those that vLLM has; `generate` does so by itself."""
-        state = state_of(self.model)
-        if state != self._sent:
+    @property
+    def is_behind(self) -> bool:
+        """Whether the weights are not those that vLLM has; asked while spread weights are not gathered."""
+        return state_of(self.model) != self._sent
+
+    def sync(self, whole: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        """Send the weights if they are not those that vLLM has; `generate` does so by itself.
+
+        Args:
+            whole: a fresh context in which all weights are here, where they are spread over processes.
+        """
+        if self.is_behind:
             self._sent = None  # what arrives half leaves vLLM with neither
-            self.link.load(served_weights(self.model, self._dtype))
-            self._sent = state
+            with whole():
+                self.link.load(served_weights(self.model, self._dtype))
+            self._sent = state_of(self.model)
             self.updates += 1
 
     def weights_changed(self) -> None:

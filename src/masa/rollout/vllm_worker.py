@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import queue
+import select
 import sys
 import tempfile
 import threading
@@ -104,8 +105,12 @@ class Worker:
         layer and packs anew. What was cached for prompts is forgotten.
         """
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        return self.forget()
+
+    def forget(self) -> dict[str, Any]:
+        """Empty the cache of prompts."""
         if not self._llm.reset_prefix_cache():
-            raise RuntimeError("vLLM did not forget what it had cached under the old weights")
+            raise RuntimeError("vLLM did not forget what it had cached of prompts")
         return {}
 
     def generate(
@@ -114,7 +119,7 @@ class Worker:
         """One rollout a row.
 
         Args:
-            rows: number of the prompt, max_tokens, temperature, top_p, top_k and seed of each.
+            rows: number of the prompt, max_tokens, temperature, top_p, top_k and seed (or none) of each.
         """
         from vllm import SamplingParams
 
@@ -126,7 +131,7 @@ class Worker:
                     temperature=temperature,
                     top_p=top_p,
                     top_k=top_k,
-                    seed=seed & _LARGEST_SEED,
+                    seed=None if seed is None else seed & _LARGEST_SEED,
                     stop_token_ids=stop_token_ids,
                     ignore_eos=True,  # `stop_token_ids` say what ends a rollout
                     logprobs=0 if logprobs else None,  # of the sampled token alone
@@ -163,6 +168,8 @@ def _answer(connection: Connection, worker: Worker, do: str, **arguments: Any) -
     try:
         if do == "start":
             return worker.start(**arguments)
+        if do == "forget":
+            return worker.forget()
         if do == "generate":
             return worker.generate(**arguments)
         if do == "load":
@@ -185,6 +192,15 @@ def _frames(connection: Connection) -> Iterator[tuple[str, Any]]:
 
     while frame := connection.recv_bytes():
         yield from load(frame).items()
+
+
+def end_with(trainer: Connection, worker: Worker) -> None:
+    """End this process when the trainer has hung up, even in the middle of a generation, which nobody waits for."""
+    watch = select.poll()
+    watch.register(trainer.fileno(), 0)  # hanging up is told whatever is asked for
+    watch.poll()
+    worker.close()
+    os._exit(0)  # vLLM takes long to say goodbye, and nobody is there to hear it
 
 
 def listen(host: str, port: int, token: bytes, worker: Worker) -> None:
@@ -217,7 +233,7 @@ def listen(host: str, port: int, token: bytes, worker: Worker) -> None:
         is_busy.clear()
 
 
-def main() -> None:
+def main(worker: Worker) -> None:
     """The program."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--fd", type=int, help="of a socket to the one client; else it listens")
@@ -228,15 +244,16 @@ def main() -> None:
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
     # The trainer ends the worker, by hanging up; a Ctrl-C is the trainer's to deal with.
     if options.fd is not None:
-        worker = Worker()
-        serve(Connection(options.fd), worker)
-        worker.close()
-        os._exit(0)  # vLLM takes long to say goodbye, and nobody is there to hear it
+        trainer = Connection(options.fd)
+        end = threading.Thread(target=end_with, args=(trainer, worker), daemon=True)
+        end.start()
+        serve(trainer, worker)
+        end.join()
     token = os.environ.get(TOKEN, "")
     if not token:
         parser.error(f"{TOKEN} is not set: choose a secret, and give it to the trainer the same way")
-    listen(options.host, options.port, token.encode(), Worker())
+    listen(options.host, options.port, token.encode(), worker)
 
 
 if __name__ == "__main__":
-    main()
+    main(Worker())

@@ -150,7 +150,7 @@ class MASAConfig(GRPOConfig):  # type: ignore[misc]
     # The machine
     vllm_python: str | None = _help(
         "`use_vllm` in mode `colocate`: interpreter of an environment that has vLLM, which then runs in a process of "
-        "its own; default: vLLM is in this environment and process."
+        "its own, one for each training process; default: vLLM is in this environment and the only process."
     )
     bf16: bool | str | None = _help(
         "bfloat16 arithmetic over float32 weights, in rollouts and updates; `auto`: where the machine is fast at it. "

@@ -27,6 +27,7 @@ def make_engine(trainer: MASATrainer) -> LocalEngine | VLLMEngine:
         UserError: if vLLM is asked for and not there.
     """
     args: MASAConfig = trainer.args
+    device = trainer.accelerator.device
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     if not args.use_vllm:
         return LocalEngine(
@@ -39,26 +40,30 @@ def make_engine(trainer: MASATrainer) -> LocalEngine | VLLMEngine:
     return VLLMEngine(
         trainer.model,
         trainer._tokenizer,
-        link=_link(args, thread_count(args.num_threads, trainer.model)),
+        link=_link(trainer),
         max_batch_size=args.engine_batch_size,
         eos_token_ids=trainer.eos_token_ids,
         dtype=dtype,
         max_model_len=args.vllm_max_model_length,
         memory_share=args.vllm_gpu_memory_utilization,
+        compiled=device.type == "cuda",  # where the model may only come to be when it is sharded
         seed=args.seed % 2**32,
     )
 
 
-def _link(args: MASAConfig, threads: int | None) -> Link:
+def _link(trainer: MASATrainer) -> Link:
+    """To this process's own vLLM."""
+    args: MASAConfig = trainer.args
     if args.vllm_mode == "server":
         return Server(
             args.vllm_server_host,
-            args.vllm_server_port,
+            args.vllm_server_port + trainer.team.rank,
             os.environ.get(TOKEN, ""),
             timeout=args.vllm_server_timeout,
         )
     if args.vllm_python is not None:
-        return OwnProcess(args.vllm_python, threads=threads)
+        threads = thread_count(args.num_threads, trainer.model)
+        return OwnProcess(args.vllm_python, threads=threads, device=trainer.accelerator.device)
     return InProcess()
 
 

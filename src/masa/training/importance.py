@@ -9,12 +9,14 @@ ratio is taken there. Settings and metrics are TRL's (`vllm_importance_sampling_
 from __future__ import annotations
 
 import math
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from masa.processes import Team
 from masa.training.config import MASAConfig
 
 SAMPLED = "sampling_per_token_logps"
@@ -38,6 +40,8 @@ class ImportanceCorrection:
         self._is_masked = mode.endswith("_mask")
         self._bounds = (-math.inf if clip_min is None else clip_min, math.inf if clip_max is None else clip_max)
         self._batch: MutableMapping[str, Any] | None = None
+        self._measured: list[tuple[_Spread, _Spread]] = []
+        """Of the gaps and ratios of each micro-batch."""
 
     @classmethod
     def of(cls, args: MASAConfig) -> ImportanceCorrection | None:
@@ -71,8 +75,8 @@ class ImportanceCorrection:
         """The loss of this micro-batch is about to be computed."""
         self._batch = batch
 
-    def complete(self, log_probs: Tensor, noted: MutableMapping[str, list[float]]) -> None:
-        """Put the ratio into the micro-batch begun, and its measures under TRL's names into `noted`."""
+    def complete(self, log_probs: Tensor) -> None:
+        """Put the ratio into the micro-batch begun, and measure it."""
         batch, self._batch = self._batch, None
         if batch is None or SAMPLED not in batch:
             return
@@ -81,15 +85,43 @@ class ImportanceCorrection:
         if not mask.any():
             return
         gap = (log_probs.detach() - batch[SAMPLED]).abs()[mask.bool()]
-        flat = ratio.flatten() if self._is_sequence else ratio[mask.bool()]
-        for name, value in {
-            "sampling_logp_difference/mean": gap.mean(),
-            "sampling_logp_difference/max": gap.max(),
-            f"{RATIO}/min": flat.min(),
-            f"{RATIO}/mean": flat.mean(),
-            f"{RATIO}/max": flat.max(),
-        }.items():
-            noted[f"sampling/{name}"].append(float(value))
+        counts = mask.any(dim=1) if self._is_sequence else mask.bool()  # rows may be there to fill up
+        self._measured.append((_Spread.of(gap), _Spread.of(ratio[counts])))
+
+    def settle(self, team: Team) -> dict[str, float]:
+        """Measures since the last call under TRL's names, of all processes' micro-batches; called by all together."""
+        found = [pair for own in team.gather(self._measured) for pair in own]
+        self._measured = []
+        if not found:
+            return {}
+        gap, ratio = (_Spread.joined(spreads) for spreads in zip(*found, strict=True))
+        return {
+            "sampling/sampling_logp_difference/mean": gap.mean,
+            "sampling/sampling_logp_difference/max": gap.most,
+            f"sampling/{RATIO}/min": ratio.least,
+            f"sampling/{RATIO}/mean": ratio.mean,
+            f"sampling/{RATIO}/max": ratio.most,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """Of some values, one or more."""
+
+    count: int
+    mean: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> _Spread:
+        return cls(values.numel(), values.mean().item(), values.min().item(), values.max().item())
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Spread]) -> _Spread:
+        count = sum(part.count for part in parts)
+        mean = sum(part.mean * part.count for part in parts) / count
+        return cls(count, mean, min(part.least for part in parts), max(part.most for part in parts))
 
 
 def sampled_column(rows: list[tuple[float, ...] | None], width: int) -> Tensor | None:

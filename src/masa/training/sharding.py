@@ -32,6 +32,9 @@ def unserved(backend: Any, config: MASAConfig, model: nn.Module) -> list[str]:
         "expert_sft under DeepSpeed (use FSDP2, or leave expert_sft off)": (
             bool(backend.zero_stage) and bool(config.expert_sft)
         ),
+        "use_vllm under ZeRO-3 without ds3_gather_for_generation (set it)": (
+            backend.zero_stage == 3 and config.use_vllm and not config.ds3_gather_for_generation
+        ),
         "warm_start under DeepSpeed (use FSDP2, or fine-tune before)": (
             bool(backend.zero_stage) and bool(config.warm_start)
         ),

@@ -48,8 +48,9 @@ def unsupported(
         "repetition_penalty": config.repetition_penalty != 1.0,
         "generation_kwargs": bool(config.generation_kwargs),
         "cache_implementation": config.cache_implementation is not None,
-        "use_vllm in several processes": config.use_vllm and config.world_size > 1,
-        "use_vllm with deepspeed or fsdp": config.use_vllm and bool(config.deepspeed or config.fsdp),
+        "use_vllm inside several processes (give each a vLLM of its own: vllm_python)": (
+            config.use_vllm and config.world_size > 1 and config.vllm_mode == "colocate" and config.vllm_python is None
+        ),
         "vllm_tensor_parallel_size > 1": config.use_vllm and config.vllm_tensor_parallel_size > 1,
         "vllm_enable_sleep_mode": config.use_vllm and config.vllm_enable_sleep_mode,
         "vllm_structured_outputs_regex": config.use_vllm and config.vllm_structured_outputs_regex is not None,

@@ -116,12 +116,13 @@ class MASATrainer(CardedTrainer):
         args: MASAConfig = self.args
         self.team = Team()
         refuse_lost_processes(self.team.size)
-        engine = make_engine(self)
+        with self.team.together():
+            engine = make_engine(self)
         self.use_vllm: bool = args.use_vllm
         self.importance = ImportanceCorrection.of(args)
         self.is_sharded = sharding.is_sharded(self._dist)
         self.engine: LocalEngine | VLLMEngine | SharedEngine = engine
-        if isinstance(engine, LocalEngine) and (self.team.size > 1 or self.is_sharded):
+        if self.team.size > 1 or self.is_sharded:
             self.engine = SharedEngine(engine, self.team, partial(sharding.whole_weights, self))
         self.packed = PackedForward.where_possible(
             args,
@@ -251,7 +252,7 @@ class MASATrainer(CardedTrainer):
             return own()
         scores = own() if self.packed is None else self.packed(input_ids, attention_mask, logits_to_keep, own)
         if self.importance is not None and self.model.training:
-            self.importance.complete(scores[0], self._metrics["train"])
+            self.importance.complete(scores[0])
         return scores
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
@@ -370,6 +371,8 @@ class MASATrainer(CardedTrainer):
         )
         metrics = self.measures.step_metrics(experience, self.experience, self.ledger)
         metrics |= learned | {name: self.team.total(n) for name, n in self.reward_limit.metrics().items()}
+        if self.importance is not None:
+            metrics |= trl_logs.importance_metrics(self._metrics["train"], self.importance.settle(self.team))
         if experience.step == 1:
             metrics |= self.measures.warm_start
         metrics |= {

@@ -11,10 +11,12 @@ from masa.training.measures import trl_metrics
 _LEARNER_METRICS = {
     "entropy/live": "entropy",
     "clip_share": "clip_ratio/region_mean",
+}
+"""Our names of what TRL's loss notes of each micro-batch under its own; dropped rows take no part."""
+_IMPORTANCE_METRICS = {
     "importance/ratio": "sampling/importance_sampling_ratio/mean",
     "importance/gap": "sampling/sampling_logp_difference/mean",
 }
-"""Our names of what is noted of each micro-batch under TRL's; dropped rows take no part."""
 _NAMED_BY_TRANSFORMERS = {"loss", "grad_norm", "learning_rate", "epoch"}
 
 
@@ -28,6 +30,13 @@ def learner_metrics(noted: Mapping[str, Sequence[float]], batches: Sequence[Mapp
     count = sum(len(batch["advantages"]) > 0 for batch in batches)
     of_step = {ours: noted.get(theirs, [])[-count:] for ours, theirs in _LEARNER_METRICS.items() if count}
     return {name: sum(values) / len(values) for name, values in of_step.items() if values}
+
+
+def importance_metrics(noted: MutableMapping[str, Any], measured: Mapping[str, float]) -> dict[str, float]:
+    """Adds what importance correction measured in this step to TRL's lists; gives what we have our own names for."""
+    for name, value in measured.items():
+        noted[name].append(value)
+    return {ours: measured[theirs] for ours, theirs in _IMPORTANCE_METRICS.items() if theirs in measured}
 
 
 def note_metrics(
