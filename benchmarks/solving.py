@@ -32,6 +32,7 @@ from solving_measure import (
     Spent,
     fit_corrected,
     fit_told,
+    graded_votes,
     hindsight,
     interval,
     oracle,
@@ -47,7 +48,8 @@ from masa.cli.measuring import Measuring, Options, prepare
 from masa.cli.spending import Spending
 from masa.errors import UserError
 from masa.runs.folder import package_versions
-from masa.solving import Strategy
+from masa.solving import Strategy, learn_stopping
+from masa.solving.worth import LEAST_GAIN
 
 VOTES = 8
 """Of the uniform vote that the others are held against."""
@@ -58,6 +60,7 @@ BUDGETS = (1, 1.5, 2, 3, 4, 6, 8, 12)
 """Mean samples that a budget pays for."""
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "adaptive": {"threshold": THRESHOLDS, "samples": (8, 16)},
+    "learned": {"least_gain": (0.001, 0.002, 0.003, 0.004, 0.006, 0.01), "samples": (8, 16)},
     "predicted": {
         "predictions": (1, 4),
         "corrected": (False, True),
@@ -96,12 +99,23 @@ class Bench:
 
     def __init__(self, measuring: Measuring, tuning: Replay, samples: int, grids: Mapping[str, Any]) -> None:
         self.measuring, self.samples, self.grids = measuring, samples, grids
+        self.tuning = tuning
         self.corrected = {count: fit_corrected(tuning, count, samples) for count in range(1, measuring.options.m + 1)}
 
         self.told: Corrected | None = None
 
-    def strategy(self, name: str, setting: Mapping[str, Any]) -> Strategy:
-        """A strategy of `masa solve`, with the knobs that it has in Python alone."""
+    def strategy(self, name: str, setting: Mapping[str, Any], learnt_from: Replay | None = None) -> Strategy:
+        """A strategy of `masa solve`, with the knobs that it has in Python alone.
+
+        Args:
+            name: of the strategy.
+            setting: its knobs.
+            learnt_from: by default all tuning problems.
+        """
+        if name == "learned":
+            most = int(setting.get("samples", self.samples))
+            votes = graded_votes(learnt_from or self.tuning, self.samples)
+            return Strategy(most, learn_stopping(votes, most, least_gain=setting.get("least_gain", LEAST_GAIN)))
         options = {key: setting[key] for key in ("threshold", "predictions") if key in setting}
         spending = Spending(strategy=name, samples=int(setting.get("samples", self.samples)), **options)
         made = spending.make(self.measuring)
@@ -122,9 +136,19 @@ class Bench:
             if within and setting.get("predictions", 0) <= self.measuring.options.m:
                 yield setting
 
-    def tune(self, name: str, tuning: Replay, least: float) -> Tuned:
+    def _on_tuning(self, name: str, setting: Setting) -> Spent:
+        """Its answers to the tuning problems; what is learnt is learnt from the other half of them."""
+        if name != "learned":
+            return self.tuning.run(self.strategy(name, setting))
+        count = len(self.tuning.data.problems)
+        halves = [self.tuning.part(*ends, self.tuning.seeds) for ends in ((0, count // 2), (count // 2, count))]
+        return Spent.beside(
+            [one.run(self.strategy(name, setting, other)) for one, other in zip(halves, halves[::-1], strict=True)]
+        )
+
+    def tune(self, name: str, least: float) -> Tuned:
         """All settings tried on problems apart, and what they say of which to take."""
-        tried = [(setting, tuning.run(self.strategy(name, setting))) for setting in self.settings(name)]
+        tried = [(setting, self._on_tuning(name, setting)) for setting in self.settings(name)]
         enough = [one for one in tried if one[1].accuracy >= least - 1e-9]
         if enough:
             chosen = min(enough, key=lambda one: one[1].cost)
@@ -176,14 +200,14 @@ def curve(points: Sequence[Spent], target: Spent) -> dict[str, Any]:
     }
 
 
-def measure(bench: Bench, measured: Replay, tuning: Replay, samples: int) -> dict[str, Any]:
+def measure(bench: Bench, measured: Replay, samples: int) -> dict[str, Any]:
     """All figures."""
 
     def uniform(replay: Replay, n: int) -> Spent:
         return replay.run(bench.strategy("uniform", {"samples": n}))
 
     votes = min(VOTES, samples)
-    least = uniform(tuning, votes)
+    least = uniform(bench.tuning, votes)
     solutions = [
         [measured.solve(bench.strategy("uniform", {"samples": n}), seed) for seed in measured.seeds]
         for n in range(1, samples + 1)
@@ -197,7 +221,7 @@ def measure(bench: Bench, measured: Replay, tuning: Replay, samples: int) -> dic
     bench.told = fit_told(measured, samples)
     for name in bench.grids:
         start = time.monotonic()
-        tuned = bench.tune(name, tuning, least.accuracy)
+        tuned = bench.tune(name, least.accuracy)
         strategies[name] = {
             "setting": tuned.setting,
             "tried": tuned.tried,
@@ -205,7 +229,7 @@ def measure(bench: Bench, measured: Replay, tuning: Replay, samples: int) -> dic
             **against(measured.run(bench.strategy(name, tuned.setting)), target),
         }
         strategies[f"{name}, untuned"] = {"setting": {}, **against(measured.run(bench.strategy(name, {})), target)}
-        if name != "adaptive":
+        if name not in ("adaptive", "learned"):
             told = tuned.setting | {"told": True}
             strategies[f"{name}, told the truth"] = {
                 "setting": told,
@@ -296,7 +320,7 @@ def main() -> None:
     whole = Replay(draws, prepared, tuple(seeds))
     border = len(data.problems) - given.tuning
     measured, tuning = whole.part(0, border, seeds), whole.part(border, len(data.problems), seeds[:TUNING_SEEDS])
-    found = measure(Bench(measuring, tuning, given.samples, given.grid), measured, tuning, given.samples)
+    found = measure(Bench(measuring, tuning, given.samples, given.grid), measured, given.samples)
     result = {
         "model": name,
         "data": given.data,

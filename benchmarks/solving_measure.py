@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from masa.evaluation.answers import EvaluationSet
 from masa.grading.equality import stated_answers
 from masa.records import Problem
 from masa.seeding import Purpose, derive_generator
-from masa.solving import Solution, Solver, Strategy, plan_samples
+from masa.solving import GradedVotes, Solution, Solver, Strategy, plan_samples
 
 Array = NDArray[np.float64]
 
@@ -37,6 +37,12 @@ class Spent:
     meta: Array
     """Of these, for predictions."""
     samples: Array
+
+    @classmethod
+    def beside(cls, some: Sequence[Spent]) -> Spent:
+        """Of some problems and of others, one."""
+        names = [one.name for one in fields(cls)]
+        return cls(*(np.concatenate([getattr(one, name) for one in some], axis=1) for name in names))
 
     @property
     def accuracy(self) -> float:
@@ -143,6 +149,17 @@ def fit_told(replay: Replay, samples: int) -> Corrected:
         right = sum(one.correct for one in drawn)
         beliefs[problem.key] = Beta(0.5 + right, 0.5 + len(drawn) - right)
     return Corrected(lambda problem, _: beliefs[problem.key])
+
+
+def graded_votes(replay: Replay, samples: int) -> list[GradedVotes]:
+    """What the replay's problems were answered, one a problem and set."""
+    found = []
+    for seed in replay.seeds:
+        for problem in replay.data.problems:
+            drawn = [replay.draws.get(seed, problem.key, "solution", i) for i in range(samples)]
+            answers = stated_answers([problem] * samples, [one.text for one in drawn])
+            found.append(GradedVotes(tuple(answers), tuple(one.correct for one in drawn)))
+    return found
 
 
 def oracle(

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 _COLOURS = {
     "uniform": "#7f7f7f",
     "adaptive": "#1f77b4",
+    "learned": "#9467bd",
     "predicted": "#ff7f0e",
     "both": "#d62728",
     "oracle allocation": "#2ca02c",
@@ -123,7 +124,7 @@ def _chart(result: Mapping[str, Any]) -> go.Figure:
             mode="lines+markers",
             line={"color": colour, "dash": dash},
         )
-    for name in ("adaptive", "predicted", "both"):
+    for name in ("adaptive", "learned", "predicted", "both"):
         if name not in result["strategies"]:
             continue
         one = result["strategies"][name]

@@ -25,7 +25,11 @@ from masa.cli.arguments import (
     Unsafe,
     settings_from,
 )
+from masa.cli.solve_options import LearnFrom, LeastGain
 from masa.errors import UserError
+
+_SPENDING = ("budget", "strategy", "threshold", "predictions", "learn_from", "least_gain")
+"""Options of `--policy adaptive` alone."""
 
 
 def evaluate(
@@ -42,10 +46,13 @@ def evaluate(
         int | None, typer.Option(help="Of adaptive: tokens for all problems together, predictions included.")
     ] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="Of adaptive: both, adaptive, predicted or uniform, as for solve; default both.")
+        str | None,
+        typer.Option(help="Of adaptive: both, adaptive, learned, predicted or uniform, as for solve; default both."),
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Of adaptive, as for solve; default 0.95.")] = None,
     predictions: Annotated[int | None, typer.Option(help="Of adaptive: a problem, as for solve; default 4.")] = None,
+    learn_from: LearnFrom = None,
+    least_gain: LeastGain = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="The likeliest token each time; one answer.")] = False,
     temperature: Temperature = None,
     top_p: TopP = None,
@@ -77,7 +84,7 @@ def evaluate(
         policy,
         SAMPLES if n is None else n,
         k=k,
-        given={"budget": budget, "strategy": strategy, "threshold": threshold, "predictions": predictions},
+        given={name: given[name] for name in _SPENDING},
     )
     options = settings_from(
         given,

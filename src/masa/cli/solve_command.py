@@ -45,6 +45,8 @@ def solve(
     cutoff: of.CutoffName = None,
     cutoff_factor: of.CutoffFactor = None,
     hints: of.Hints = False,
+    learn_from: of.LearnFrom = None,
+    least_gain: of.LeastGain = None,
     temperature: Temperature = None,
     top_p: TopP = None,
     max_tokens: MaxTokens = None,

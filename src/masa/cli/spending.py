@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -13,11 +14,27 @@ from masa.cli.measuring import Measuring
 from masa.errors import UserError, unknown_key_message
 from masa.evaluation.answers import EvaluationSet
 from masa.evaluation.savings import FACTOR
-from masa.solving import AdaptiveConsistency, Foretelling, Solver, StopReason, Strategy, make_strategy
+from masa.runs.answers import read_answers
+from masa.runs.jsonlines import differing
+from masa.solving import (
+    AdaptiveConsistency,
+    Foretelling,
+    GradedVotes,
+    LearnedStopping,
+    Solver,
+    StoppingRule,
+    StopReason,
+    Strategy,
+    learn_stopping,
+    make_strategy,
+)
 from masa.solving.stopping import Posterior
 from masa.solving.strategy import PREDICTIONS, SAMPLES, parts_of
+from masa.solving.worth import LEAST_GAIN
 
 NO_CUTOFF = "none"
+LEARNED = "learned"
+_SAMPLED_BY = ("weights", "temperature", "top_p", "max_tokens")
 WHY = {
     StopReason.SETTLED: "the vote was settled",
     StopReason.DECIDED: "the samples left could not have changed the answer",
@@ -44,20 +61,31 @@ class Spending:
     cutoff: str | None = None
     cutoff_factor: float | None = None
     hints: bool = False
+    learn_from: Path | None = None
+    """Folder of a model's graded answers."""
+    least_gain: float | None = None
 
     def __post_init__(self) -> None:
         stops, foretells = parts_of(self.strategy)
+        learns = self.strategy == LEARNED
         least = {"samples": self.samples, "budget": self.budget, "predictions": self.predictions}
         for name, value in least.items():
             if value is not None and value < 1:
                 raise UserError(f"--{name} {value}: it must be at least 1")
-        parts = {"threshold": stops, "posterior": stops}
+        parts = dict.fromkeys(("threshold", "posterior"), stops and not learns)
+        parts |= dict.fromkeys(("learn_from", "least_gain"), learns)
         parts |= dict.fromkeys(("predictions", "cutoff", "cutoff_factor", "hints"), foretells)
         for name, is_there in parts.items():
             value = getattr(self, name)
             if not is_there and value is not None and value is not False:
-                what = "stops by no rule" if name in ("threshold", "posterior") else "foretells nothing"
-                raise UserError(f"--{name.replace('_', '-')}: strategy {self.strategy} {what}; leave it out")
+                raise UserError(f"--{name.replace('_', '-')}: strategy {self.strategy} does not use it; leave it out")
+        if learns and self.learn_from is None:
+            raise UserError(
+                "strategy learned learns from graded answers of the same model: name their folder with --learn-from "
+                f"(masa eval MODEL --n {self.samples} makes one)"
+            )
+        if self.least_gain is not None and not 0 <= self.least_gain < 1:
+            raise UserError(f"--least-gain {self.least_gain:g}: it must be at least 0 and below 1")
         rules = (*get_args(CutoffRule), NO_CUTOFF)
         if self.cutoff is not None and self.cutoff not in rules:
             raise UserError(unknown_key_message("cutoff rule", self.cutoff, rules, where="--cutoff"))
@@ -78,15 +106,10 @@ class Spending:
         if measuring.requests.temperature == 0 and self.samples > 1:
             raise UserError("--temperature 0 gives the same answer each time, which is no vote: ask for one sample")
         try:
-            stopping = AdaptiveConsistency()
-            if self.threshold is not None:
-                stopping = replace(stopping, threshold=self.threshold)
-            if self.posterior is not None:
-                stopping = replace(stopping, posterior=cast(Posterior, self.posterior))
             return make_strategy(
                 self.strategy,
                 samples=self.samples,
-                stopping=stopping,
+                stopping=self._stopping(measuring),
                 foretelling=lambda: Foretelling(self.m, cutoff=self._cutoff(measuring), hints=self.hints),
             )
         except UserError:
@@ -97,15 +120,31 @@ class Spending:
     def settings(self, strategy: Strategy) -> dict[str, Any]:
         """All that the samples' number depends on, as plain values; `strategy` as `make` gave it."""
         cutoff = None if strategy.foretelling is None else strategy.foretelling.cutoff
+        rule = strategy.stopping
         return {
             "strategy": self.strategy,
             "samples": self.samples,
             "budget": self.budget,
-            "threshold": None if strategy.stopping is None else strategy.stopping.threshold,
-            "posterior": None if strategy.stopping is None else strategy.stopping.posterior,
+            "threshold": rule.threshold if isinstance(rule, AdaptiveConsistency) else None,
+            "posterior": rule.posterior if isinstance(rule, AdaptiveConsistency) else None,
+            "learn_from": None if self.learn_from is None else str(self.learn_from),
+            "least_gain": rule.least_gain if isinstance(rule, LearnedStopping) else None,
             "cutoff": None if cutoff is None else {"rule": cutoff.rule, "factor": cutoff.factor, "ratio": cutoff.ratio},
             "hints": self.hints,
         }
+
+    def _stopping(self, measuring: Measuring) -> StoppingRule:
+        if self.learn_from is not None:
+            problems = graded_votes(self.learn_from, measuring, self.samples)
+            return learn_stopping(
+                problems, self.samples, least_gain=LEAST_GAIN if self.least_gain is None else self.least_gain
+            )
+        stopping = AdaptiveConsistency()
+        if self.threshold is not None:
+            stopping = replace(stopping, threshold=self.threshold)
+        if self.posterior is not None:
+            stopping = replace(stopping, posterior=cast(Posterior, self.posterior))
+        return stopping
 
     def _cutoff(self, measuring: Measuring) -> Cutoff | None:
         if self.cutoff == NO_CUTOFF:
@@ -126,6 +165,29 @@ class Spending:
             maximum=measuring.requests.max_tokens,
             calibration=calibration,
         )
+
+
+def graded_votes(path: Path, measuring: Measuring, samples: int) -> list[GradedVotes]:
+    """What `masa eval` or `masa probe` left of a model's answers, a problem each.
+
+    Raises:
+        UserError: if the folder holds none, too few a problem, or those of other weights or sampling.
+    """
+    there, rows = read_answers(path)
+    own = {name: value for name, value in measuring.settings().items() if name in _SAMPLED_BY}
+    if changed := differing({name: there.get(name) for name in own}, own):
+        raise UserError(f"--learn-from {path}: its answers were sampled otherwise ({'; '.join(changed)})")
+    votes: defaultdict[tuple[str, int], list[tuple[str | None, bool]]] = defaultdict(list)
+    for row in rows:
+        if row["role"] == "solution":
+            votes[row["data"], row["problem"]].append((row["extracted"], row["correct"]))
+    fewest = min(map(len, votes.values()), default=0)
+    if fewest < samples:
+        raise UserError(
+            f"--learn-from {path} has {fewest} answers a problem: make it with masa eval --n {samples}, or ask for as "
+            "many samples at most"
+        )
+    return [GradedVotes(*map(tuple, zip(*pairs, strict=True))) for pairs in votes.values()]
 
 
 def length_calibration(model: NamedModel) -> LengthCalibration | None:

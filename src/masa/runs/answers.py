@@ -8,10 +8,11 @@ report.html                  written by others
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,7 @@ class AnswerFolder:
         return self.path / ANSWERS / f"{file_name(data)}-{chunk:04d}.jsonl.gz"
 
     def _check(self, wanted: Mapping[str, Any], may_differ: Collection[str]) -> None:
-        try:
-            there = read_plain_yaml(self._settings_path.read_bytes())
-        except ValueError as error:
-            raise UserError(f"{self._settings_path}: not YAML ({error})") from None
-        if not isinstance(there, dict):
-            raise UserError(f"{self._settings_path}: a mapping of settings was expected")
+        there = _read_settings(self._settings_path)
         there.pop(RUN_KEY, None)
         changed = differing(there, wanted, may_differ)
         if changed:
@@ -108,6 +104,29 @@ class AnswerFolder:
                 f"{self.path} holds an evaluation with other settings ({shown}): use the same ones to go on with it, "
                 "or name another folder with --output"
             )
+
+
+def read_answers(path: Path) -> tuple[dict[str, Any], Iterator[Row]]:
+    """The settings of an evaluation's folder, and its answers, one row a rollout.
+
+    Raises:
+        UserError: if there is no evaluation, or a file is damaged.
+    """
+    settings = _read_settings(path / SETTINGS)
+    files = sorted((path / ANSWERS).glob("*.jsonl.gz"))
+    return settings, itertools.chain.from_iterable(map(read_gzipped_rows, files))
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = read_plain_yaml(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): name the folder of an evaluation") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not YAML ({error})") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: a mapping of settings was expected")
+    return settings
 
 
 def file_name(text: str) -> str:

@@ -10,7 +10,7 @@ from masa.awareness.beliefs import Beta
 from masa.awareness.predictors import Estimate
 from masa.records import FinishReason, Prediction, Problem, Rollout
 from masa.solving.solution import Foretold, Solution, StopReason
-from masa.solving.stopping import UNIFORM, AdaptiveConsistency, decided, leads_by_beta
+from masa.solving.stopping import UNIFORM, StoppingRule, decided, leads_by_beta
 from masa.solving.votes import Ballot
 from masa.solving.worth import likely_right
 
@@ -48,7 +48,7 @@ class Question:
         """Samples so far."""
         return len(self.rollouts)
 
-    def wants(self, stopping: AdaptiveConsistency | None, most: int) -> int:
+    def wants(self, stopping: StoppingRule | None, most: int) -> int:
         """Samples to draw next, at least 1; 0 and a reason in `stopped` where there is enough.
 
         Args:
@@ -87,7 +87,7 @@ class Question:
             if any(rollout.finish_reason is FinishReason.CUTOFF for rollout in rollouts):
                 self.limit = whole
 
-    def solution(self, stopping: AdaptiveConsistency | None, rival: float) -> Solution:
+    def solution(self, stopping: StoppingRule | None, rival: float) -> Solution:
         """What came of it; `rival` is the chance that two wrong samples agree."""
         votes, counts = self.ballot.votes, self.ballot.counts
         winner = votes[0].answer if votes else None

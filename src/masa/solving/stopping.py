@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 
@@ -70,6 +70,22 @@ def leads_by_dirichlet(counts: Sequence[int]) -> float:
         terms = np.array([k * logs - x - math.lgamma(k + 1) for k in range(other + 1)])
         value = value * (1 - np.exp(terms).sum(axis=0))
     return float(min(1.0, max(0.0, value.sum())))
+
+
+class StoppingRule(Protocol):
+    """Says when a vote has enough samples. Counts are votes an answer, not rising."""
+
+    def leads(self, counts: Sequence[int], prior: Beta = UNIFORM) -> float:
+        """Probability that the leading answer keeps its lead."""
+        ...
+
+    def settled(self, counts: Sequence[int], prior: Beta = UNIFORM) -> bool:
+        """Whether the vote may stop."""
+        ...
+
+    def least_to_settle(self, counts: Sequence[int], most: int, prior: Beta = UNIFORM) -> int:
+        """Further samples to draw at once, 1..`most`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

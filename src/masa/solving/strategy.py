@@ -9,7 +9,7 @@ from masa.awareness.beliefs import Beta
 from masa.awareness.cutoff import Cutoff
 from masa.awareness.predictors import Estimate, Predictor, SelfPredictor
 from masa.errors import UserError, unknown_key_message
-from masa.solving.stopping import UNIFORM, AdaptiveConsistency
+from masa.solving.stopping import UNIFORM, AdaptiveConsistency, StoppingRule
 from masa.solving.worth import LEAST_GAIN, RIVAL
 
 SAMPLES = 16
@@ -79,25 +79,26 @@ class Strategy:
 
     samples: int = SAMPLES
     """A question, at most."""
-    stopping: AdaptiveConsistency | None = None
+    stopping: StoppingRule | None = None
     foretelling: Foretelling | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
-        if self.foretelling and self.stopping and self.stopping.posterior != "beta":
+        if self.foretelling and self.stopping and getattr(self.stopping, "posterior", None) != "beta":
             raise ValueError("a prediction can sharpen the beta posterior alone: choose it, or leave out predictions")
 
 
 _PARTS: dict[str, tuple[bool, bool]] = {
     "uniform": (False, False),
     "adaptive": (True, False),
+    "learned": (True, False),
     "predicted": (False, True),
     "both": (True, True),
 }
 
 STRATEGIES = tuple(_PARTS)
-"""By name: neither part of a `Strategy`, the stopping rule, the prediction, both."""
+"""By name: neither part of a `Strategy`, the stopping rule, one that is learnt, the prediction, both."""
 
 
 def parts_of(name: str) -> tuple[bool, bool]:
@@ -115,7 +116,7 @@ def make_strategy(
     name: str,
     *,
     samples: int = SAMPLES,
-    stopping: AdaptiveConsistency | None = None,
+    stopping: StoppingRule | None = None,
     foretelling: Callable[[], Foretelling] = Foretelling,
 ) -> Strategy:
     """A strategy by name; parts that it does not have are left out.
