@@ -66,7 +66,7 @@ def assert_alike(ours: Any, theirs: Any) -> None:
         for left, right in zip(ours, theirs, strict=True):
             assert_alike(left, right)
     elif isinstance(ours, float):
-        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-8)
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-7)
     else:
         assert ours == theirs
 
