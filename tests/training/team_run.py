@@ -16,8 +16,8 @@ from typing import Any
 
 import sharding_on_cpu
 import torch
+from peft import LoraConfig
 from small_run import SETTINGS, byte_tokenizer, first_as_expert, foretold, parity_of_length, small_model, sums
-
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 import masa.training.imitation
@@ -40,7 +40,14 @@ def raising_on_the_second_process(completions: list[Any], **_: Any) -> list[floa
 
 SMOOTH = {"optim": "adamw_torch", "adam_epsilon": 1.0, "learning_rate": 0.05, "expert_learning_rate": 1e-4}
 """Adam far from its sign-like steps, which would turn differences of rounding into whole ones."""
-REWARDS = {f.__name__: f for f in (parity_of_length, raising_on_the_second_process)}
+
+
+def nothing_to_learn_at_step_2(completions: list[Any], trainer_state: Any, **_: Any) -> list[float]:
+    """A reward function that is the same for all in one step."""
+    return [0.0] * len(completions) if trainer_state.global_step == 1 else parity_of_length(completions)
+
+
+REWARDS = {f.__name__: f for f in (parity_of_length, raising_on_the_second_process, nothing_to_learn_at_step_2)}
 
 
 def main() -> None:
@@ -52,7 +59,7 @@ def main() -> None:
     if (launched_as := test.get("launch")) is not None:
         sharding_on_cpu.launch(**launched_as)
     tokenizer = byte_tokenizer()
-    model = small_model(tokenizer, dtype=torch.float64)
+    model = small_model(tokenizer, dtype=getattr(torch, test.get("dtype", "float64")))
     trainer = MASATrainer(
         model,
         REWARDS[test.get("reward", "parity_of_length")],
@@ -60,6 +67,7 @@ def main() -> None:
         train_dataset=sums(16),
         eval_dataset=sums(4),
         processing_class=tokenizer,
+        peft_config=LoraConfig(**test["lora"]) if "lora" in test else None,
     )
     rows: list[list[int]] = []
     build = trainer._micro_batches
@@ -70,6 +78,8 @@ def main() -> None:
         return batches
 
     trainer._micro_batches = noted  # type: ignore[method-assign]
+    if (step := test.get("spoilt_step")) is not None:
+        _spoil(trainer, step)
     output = Path(settings["output_dir"])
     trainer.train(resume_from_checkpoint=test.get("resume") and str(latest(output)))
     if test.get("evaluate"):
@@ -80,6 +90,18 @@ def main() -> None:
     state = get_model_state_dict(trainer.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if trainer.team.is_main:
         torch.save(state, output / "weights.pt")
+
+
+def _spoil(trainer: MASATrainer, step: int) -> None:
+    """Have the last process's loss of a step be no number."""
+    compute = trainer.compute_loss
+
+    def spoilt(*args: Any, **kwargs: Any) -> Any:
+        loss = compute(*args, **kwargs)
+        is_spoilt = trainer.state.global_step == step - 1 and trainer.team.rank == trainer.team.size - 1
+        return loss * float("nan") if is_spoilt else loss
+
+    trainer.compute_loss = spoilt  # type: ignore[method-assign]
 
 
 def _let_pass(count: int) -> None:

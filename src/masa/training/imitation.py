@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch.distributed.fsdp import FSDPModule
-
 from masa.awareness import (
     ExpertBuffer,
     ExpertOptions,
@@ -101,16 +99,15 @@ class ExpertLoop:
 def make_imitation(trainer: MASATrainer, learning_rate: float | None) -> Imitation:
     """Fine-tuning of the policy with fresh optimizer state; the default learning rate is that of RL."""
     args: MASAConfig = trainer.args
-    model = trainer.accelerator.unwrap_model(trainer.model)
     return Imitation(
-        model,
+        trainer.accelerator.unwrap_model(trainer.model),
         learning_rate=args.learning_rate if learning_rate is None else learning_rate,
         pad_token_id=trainer.processing_class.pad_token_id,
         max_grad_norm=args.max_grad_norm,
         micro_batch_rows=args.micro_batch_rows,
         autocast=trainer.accelerator.autocast,
         team=trainer.team,
-        is_sharded=any(isinstance(module, FSDPModule) for module in model.modules()),  # not yet in a warm start
+        is_sharded=trainer.is_sharded,
     )
 
 

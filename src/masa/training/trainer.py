@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
 from trl.trainer import grpo_trainer
 
 from masa.errors import UserError
@@ -52,6 +51,7 @@ from masa.training.rollout_log import rollout_rows, show_completions
 from masa.training.sampler import Sampler
 from masa.training.scoring import RewardScorer
 from masa.training.sft import Example, Imitation
+from masa.training.turns import Turns
 
 StepListener = Callable[[dict[str, Any]], None]
 
@@ -65,6 +65,7 @@ class MASATrainer(CardedTrainer):
 
     Attributes:
         run: the run folder, made at the start of training in `args.output_dir` unless set before; the main process's.
+        start_listeners: called before the first step of a new run, with weights where they are trained.
         step_listeners: called with each step's metrics.
         unserved: what is asked for that only TRL's own path serves; empty where MASA's serves the run.
 
@@ -106,6 +107,7 @@ class MASATrainer(CardedTrainer):
         reasons += late
         support.refuse(args, reasons)
         self.run: RunFolder | None = None
+        self.start_listeners: list[Callable[[], None]] = []
         self.step_listeners: list[StepListener] = []
         self.unserved = reasons
         self.serves_own_experience = not reasons
@@ -177,7 +179,7 @@ class MASATrainer(CardedTrainer):
         self._step_started = (0.0, 0.0)
         self._evaluation_draws = (-1, 0)
         self._steps_done = 0
-        self.add_callback(_StepEnd(self))
+        self.add_callback(Turns(self))
         self.add_callback(self.interruption)
 
     # Experience for TRL's learner
@@ -329,10 +331,6 @@ class MASATrainer(CardedTrainer):
             self.run = run if self.team.is_main else None
         output = self.args.output_dir
         with self.threads(), self.interruption.watch(), checkpoint.only_tensors(last), finite_outputs(output):
-            if self.args.warm_start and last is None:
-                self.measures.warm_start = warm_start(self)
-                self._pending_extra_logs.clear()  # of rollouts that no step has
-                self._pending_metrics.clear()
             return super().train(None if last is None else str(last), *args, **kwargs)
 
     def make_imitation(self, learning_rate: float | None) -> Imitation:
@@ -347,6 +345,15 @@ class MASATrainer(CardedTrainer):
     def threads(self) -> AbstractContextManager[None]:
         """The run's number of CPU threads, for as long as the context lasts."""
         return machine.threads(machine.thread_count(self.args.num_threads, self.model))
+
+    def begin(self) -> None:
+        """Before the first step of a new run, with weights where they are trained: listeners, then the warm start."""
+        for listener in self.start_listeners:
+            listener()
+        if self.args.warm_start:
+            self.measures.warm_start = warm_start(self)
+            self._pending_extra_logs.clear()  # of rollouts that no step has
+            self._pending_metrics.clear()
 
     def finish_step(self) -> None:
         """After the optimizer's step and before its checkpoint: expert SFT, ledger, metrics, files."""
@@ -417,13 +424,3 @@ class MASATrainer(CardedTrainer):
         super()._load_optimizer_and_scheduler(checkpoint_folder)
         if self.serves_own_experience and checkpoint_folder is not None:
             checkpoint.load_state(checkpoint_folder, self)
-
-
-class _StepEnd(TrainerCallback):  # type: ignore[misc]
-    """Hands control back to the trainer after each optimizer step, before logging and saving."""
-
-    def __init__(self, trainer: MASATrainer) -> None:
-        self._trainer = trainer
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        self._trainer.finish_step()
