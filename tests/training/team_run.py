@@ -8,6 +8,7 @@ SGD: Adam would turn differences of rounding into whole steps.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -56,6 +57,8 @@ def main() -> None:
     test = settings.pop("test", {})
     if (kept := test.get("live_groups")) is not None:
         _let_pass(kept)
+    if "full_disk_of" in test and os.environ["RANK"] == test["full_disk_of"]:
+        torch.save = _fill_disk
     if (launched_as := test.get("launch")) is not None:
         sharding_on_cpu.launch(**launched_as)
     tokenizer = byte_tokenizer()
@@ -82,6 +85,8 @@ def main() -> None:
         _spoil(trainer, step)
     output = Path(settings["output_dir"])
     trainer.train(resume_from_checkpoint=test.get("resume") and str(latest(output)))
+    if test.get("save_model"):
+        trainer.save_model(str(output / "model"))
     if test.get("evaluate"):
         found = trainer.evaluate()
         if trainer.team.is_main:
@@ -102,6 +107,10 @@ def _spoil(trainer: MASATrainer, step: int) -> None:
         return loss * float("nan") if is_spoilt else loss
 
     trainer.compute_loss = spoilt  # type: ignore[method-assign]
+
+
+def _fill_disk(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def _let_pass(count: int) -> None:

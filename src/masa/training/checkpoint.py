@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
@@ -153,14 +154,14 @@ def staged(trainer: MASATrainer, trial: Any) -> Iterator[Path]:
     limit, directory = trainer.args.save_total_limit, trainer.args.output_dir
     trainer.args.save_total_limit, trainer.args.output_dir = None, str(staging)
     try:
-        with team.together():
+        with team.not_waiting() if trainer.is_sharded else team.together():
             yield staging / final.name
             if str(trainer.state.best_model_checkpoint).startswith(str(staging)):
                 trainer.state.best_model_checkpoint = str(final)
                 if team.is_main:
                     trainer.state.save_to_json(str(staging / final.name / TRAINER_STATE_NAME))
         team.first(lambda: _sync(staging / final.name))  # what all processes have written
-    except Exception as error:
+    except (Exception, CheckpointException) as error:
         message = _disk_full(error, staging / final.name, trainer) if disk.is_full(error) else None
         shutil.rmtree(staging, ignore_errors=True)
         if message is None:
@@ -192,7 +193,7 @@ def _sync(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def _disk_full(error: Exception, folder: Path, trainer: MASATrainer) -> str:
+def _disk_full(error: BaseException, folder: Path, trainer: MASATrainer) -> str:
     """The one line that a full disk gets."""
     output = folder.parent.parent
     written = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []

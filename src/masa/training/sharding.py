@@ -44,6 +44,8 @@ def whole_weights(trainer: MASATrainer) -> Iterator[None]:
     """All weights on every process for as long as the context lasts; entered by all processes together."""
     modules = [module for module in trainer.model.modules() if isinstance(module, FSDPModule)]
     if modules:
+        if not is_llama_shaped(trainer.model):
+            raise RuntimeError("a module of the sharded model has changed: rollouts would call it and wait for ever")
         with unsharded(modules):
             yield
     elif not trainer.is_sharded or trainer.model_wrapped is trainer.model:  # before training nothing is sharded yet
@@ -56,6 +58,21 @@ def whole_weights(trainer: MASATrainer) -> Iterator[None]:
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         ):
             yield
+
+
+@contextmanager
+def saved_whole(accelerator: Any) -> Iterator[None]:
+    """FSDP saves a model as one, which others can load, even where it saves checkpoints in shards."""
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is None:
+        yield
+        return
+    asked = plugin.state_dict_type
+    plugin.set_state_dict_type("FULL_STATE_DICT")
+    try:
+        yield
+    finally:
+        plugin.set_state_dict_type(asked)
 
 
 @contextmanager

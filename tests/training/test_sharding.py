@@ -1,0 +1,101 @@
+"""Weights sharded over two processes (FSDP2), as configs/launch has them, train the policy that one process trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from team import EFFICIENT, SAVING, assert_same_run, train, weights
+from transformers import AutoModelForCausalLM
+
+from masa.training.checkpoint import STATE_FILE, latest
+
+FSDP2 = {"name": "fsdp2", "ACCELERATE_MIXED_PRECISION": "no"}
+IN_SHARDS = FSDP2 | {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"], "task_type": "CAUSAL_LM"}
+
+
+def train_both(folder: Path, *, test: dict[str, Any] | None = None, **settings: Any) -> tuple[Path, Path]:
+    """The folders of a run of one process and of one with sharded weights."""
+    found = []
+    for processes, name in ((1, "alone"), (2, "sharded")):
+        launch = {"launch": FSDP2} if processes > 1 else {}
+        done = train(processes, folder / name, **settings, test=(test or {}) | launch)
+        assert done.returncode == 0, done.stderr
+        found.append(folder / name)
+    return found[0], found[1]
+
+
+def assert_loads(checkpoint: Path, run: Path) -> None:
+    """A saved model holds the run's weights for those who know nothing of sharding."""
+    loaded = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float64).state_dict()
+    expected = weights(run)
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+
+
+def test_sharded_weights_train_as_whole_ones_do(alone: Path, tmp_path: Path) -> None:
+    done = train(2, tmp_path / "run", **EFFICIENT, **SAVING, test={"launch": FSDP2})
+    assert done.returncode == 0, done.stderr
+    assert_same_run(alone, tmp_path / "run")
+    assert_loads(tmp_path / "run" / "checkpoint-5", tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", [FSDP2, IN_SHARDS], ids=["whole", "in shards"])
+def test_a_run_goes_on_from_a_checkpoint(alone: Path, tmp_path: Path, launch: dict[str, str]) -> None:
+    run = tmp_path / "run"
+    first = train(2, run, **EFFICIENT, **SAVING, max_steps=3, test={"launch": launch})
+    assert first.returncode == 0, first.stderr
+    then = train(2, run, **EFFICIENT, **SAVING, test={"launch": launch, "resume": True, "save_model": True})
+    assert then.returncode == 0, then.stderr
+    assert_same_run(alone, run)
+    assert_loads(run / "model", run)
+
+
+@pytest.mark.slow
+def test_a_gate_may_leave_a_process_without_rows(tmp_path: Path) -> None:
+    settings = {"preset": "masa-efficient", "parallel_steps": 0, "audit_rate": 0.0}
+    alone, sharded = train_both(tmp_path, **settings, test={"live_groups": 1})
+    rows = [json.loads((sharded / f"rows-{rank}.json").read_text()) for rank in (0, 1)]
+    assert any(sum(a) and not sum(b) for a, b in zip(*rows, strict=True))
+    assert_same_run(alone, sharded)
+
+
+@pytest.mark.slow
+def test_steps_without_a_row_or_a_finite_loss_change_nothing(tmp_path: Path) -> None:
+    test = {"reward": "nothing_to_learn_at_step_2", "spoilt_step": 4}
+    alone, sharded = train_both(tmp_path, preset="grpo", max_grad_norm=0.1, test=test)
+    assert_same_run(alone, sharded)
+    rows = [json.loads((sharded / f"rows-{rank}.json").read_text()) for rank in (0, 1)]
+    assert [[sum(step) > 0 for step in of_rank] for of_rank in rows] == [[True, False, True, True, True]] * 2
+    assert json.loads((sharded / "ledger.json").read_text())["steps_not_finite"] == 1
+
+
+@pytest.mark.slow
+def test_adapters_are_trained_too(tmp_path: Path) -> None:
+    alone, sharded = train_both(tmp_path, **EFFICIENT, **SAVING, test={"dtype": "float32", "lora": LORA})
+    assert_same_run(alone, sharded)
+
+
+@pytest.mark.slow
+def test_the_launch_config_as_it_is_trains_in_half_precision(tmp_path: Path) -> None:
+    test = {"launch": {"name": "fsdp2"}, "dtype": "float32", "evaluate": True}
+    done = train(2, tmp_path / "run", **EFFICIENT, bf16=True, per_device_eval_batch_size=4, test=test)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "ledger.json").read_text())["steps_not_finite"] == 0
+    assert 0 < json.loads((tmp_path / "run" / "evaluation.json").read_text())["eval_reward"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("launch", "process"), [(FSDP2, "0"), (IN_SHARDS, "1")], ids=["whole", "in shards"])
+def test_a_full_disk_ends_all_with_one_line(tmp_path: Path, launch: dict[str, str], process: str) -> None:
+    run = tmp_path / "run"
+    done = train(2, run, preset="grpo", **SAVING, test={"launch": launch, "full_disk_of": process})
+    assert done.returncode != 0
+    assert "UserError: disk full: checkpoint-1 could not be saved" in done.stderr
+    assert latest(run) is None
+    assert not list(run.rglob(STATE_FILE))
