@@ -12,7 +12,8 @@ from typing import Any
 
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.state import DistributedType, PartialState
-from accelerate.utils.launch import prepare_multi_gpu_env
+from accelerate.utils import DeepSpeedPlugin
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 LAUNCH = Path(__file__).parents[2] / "configs/launch"
 
@@ -23,13 +24,23 @@ def launch(name: str, **changes: Any) -> None:
     Args:
         changes: environment variables with other values.
     """
-    args, _, _ = _validate_launch_command(
+    args, config, _ = _validate_launch_command(
         launch_command_parser().parse_args(["--config_file", str(LAUNCH / f"{name}.yaml"), "script.py"])
     )
-    wanted = prepare_multi_gpu_env(args)
+    if args.use_deepspeed:
+        args.deepspeed_fields_from_accelerate_config = ",".join(config.deepspeed_config)
+        wanted = prepare_deepspeed_cmd_env(args)[1]
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    else:
+        wanted = prepare_multi_gpu_env(args)
     for variable, value in (wanted | changes).items():
         if variable.startswith(("ACCELERATE_", "FSDP_")):
             os.environ[variable] = value
+    _take_processors_for_gpus()
+    _shard_small_tensors()
+
+
+def _take_processors_for_gpus() -> None:
     begin = PartialState.__init__
 
     def begun(self: PartialState, *args: Any, **kwargs: Any) -> None:
@@ -38,3 +49,14 @@ def launch(name: str, **changes: Any) -> None:
             self.distributed_type = DistributedType.MULTI_GPU
 
     PartialState.__init__ = begun  # type: ignore[method-assign]
+
+
+def _shard_small_tensors() -> None:
+    """ZeRO-3 keeps tensors of less than 100,000 numbers whole, which are all that a test's model has."""
+    begin = DeepSpeedPlugin.__post_init__
+
+    def begun(self: DeepSpeedPlugin) -> None:
+        begin(self)
+        self.deepspeed_config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+
+    DeepSpeedPlugin.__post_init__ = begun  # type: ignore[method-assign]

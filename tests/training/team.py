@@ -54,18 +54,19 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-6
 
 
-def assert_alike(ours: Any, theirs: Any) -> None:
+def assert_alike(ours: Any, theirs: Any, *, rel: float = 1e-5) -> None:
     """Equal up to rounding, times apart."""
     if isinstance(ours, dict):
         names = {name for name in ours if not name.startswith("time/") and name != "seconds"}
         assert names == {name for name in theirs if not name.startswith("time/") and name != "seconds"}
         for name in names:
-            assert_alike(ours[name], theirs[name])
+            # TRL's mean of its micro-batches' means, which depends on how rows fall on them.
+            assert_alike(ours[name], theirs[name], rel=1e-3 if name == "entropy/live" else rel)
     elif isinstance(ours, list):
         assert len(ours) == len(theirs)
         for left, right in zip(ours, theirs, strict=True):
-            assert_alike(left, right)
+            assert_alike(left, right, rel=rel)
     elif isinstance(ours, float):
-        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-7)
+        assert ours == pytest.approx(theirs, rel=rel, abs=1e-7)
     else:
         assert ours == theirs

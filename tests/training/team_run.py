@@ -19,7 +19,6 @@ import sharding_on_cpu
 import torch
 from peft import LoraConfig
 from small_run import SETTINGS, byte_tokenizer, first_as_expert, foretold, parity_of_length, small_model, sums
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 import masa.training.imitation
 import masa.training.sampler
@@ -92,7 +91,7 @@ def main() -> None:
         if trainer.team.is_main:
             (output / "evaluation.json").write_text(json.dumps(found))
     (output / f"rows-{trainer.team.rank}.json").write_text(json.dumps(rows))
-    state = get_model_state_dict(trainer.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.team.is_main:
         torch.save(state, output / "weights.pt")
 

@@ -1,8 +1,12 @@
-"""Weights sharded over two processes (FSDP2), as configs/launch has them, train the policy that one process trains."""
+"""Weights sharded over two processes, as configs/launch has it, train the policy that one process trains.
+
+DeepSpeed, no dependency of the project, is tried where it is installed (`DS_BUILD_OPS=0 pip install deepspeed`).
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +19,24 @@ from masa.training.checkpoint import STATE_FILE, latest
 
 FSDP2 = {"name": "fsdp2", "ACCELERATE_MIXED_PRECISION": "no"}
 IN_SHARDS = FSDP2 | {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}
+ZERO = {"use_cpu": False, "ddp_backend": "gloo"}
+"""What DeepSpeed needs on a CPU, beside the launch config: without it accelerate sees one process."""
+NO_SFT = {"preset": "masa-efficient", "parallel_steps": 2, "expert_sft": False}
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"], "task_type": "CAUSAL_LM"}
 
 
-def train_both(folder: Path, *, test: dict[str, Any] | None = None, **settings: Any) -> tuple[Path, Path]:
+def train_both(folder: Path, *, launch: Any = FSDP2, test: Any = None, **settings: Any) -> tuple[Path, Path]:
     """The folders of a run of one process and of one with sharded weights."""
-    found = []
     for processes, name in ((1, "alone"), (2, "sharded")):
-        launch = {"launch": FSDP2} if processes > 1 else {}
-        done = train(processes, folder / name, **settings, test=(test or {}) | launch)
+        own = settings if processes > 1 else {key: value for key, value in settings.items() if key not in ZERO}
+        done = train(processes, folder / name, **own, test=(test or {}) | ({"launch": launch} if processes > 1 else {}))
         assert done.returncode == 0, done.stderr
-        found.append(folder / name)
-    return found[0], found[1]
+    return folder / "alone", folder / "sharded"
 
 
-def assert_loads(checkpoint: Path, run: Path) -> None:
+def assert_loads(checkpoint: Path, run: Path, dtype: torch.dtype = torch.float64) -> None:
     """A saved model holds the run's weights for those who know nothing of sharding."""
-    loaded = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float64).state_dict()
+    loaded = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype).state_dict()
     expected = weights(run)
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)
@@ -99,3 +104,32 @@ def test_a_full_disk_ends_all_with_one_line(tmp_path: Path, launch: dict[str, st
     assert "UserError: disk full: checkpoint-1 could not be saved" in done.stderr
     assert latest(run) is None
     assert not list(run.rglob(STATE_FILE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+def test_deepspeed_trains_as_one_process_does(tmp_path: Path, stage: str) -> None:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    launch = {"name": stage, "ACCELERATE_MIXED_PRECISION": "no"}
+    test = {"dtype": "float32", "evaluate": True, "save_model": True}
+    settings = NO_SFT | SAVING | {"per_device_eval_batch_size": 4}
+    alone, sharded = train_both(tmp_path, launch=launch, test=test, **settings, **ZERO)
+    assert_same_run(alone, sharded)
+    assert_loads(sharded / "model", sharded, torch.float32)
+
+    for later in ("checkpoint-4", "checkpoint-5"):
+        shutil.rmtree(sharded / later)
+    then = train(2, sharded, **settings, **ZERO, test=test | {"launch": launch, "resume": True})
+    assert then.returncode == 0, then.stderr
+    assert_same_run(alone, sharded)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+def test_steps_without_a_row_or_a_finite_loss_change_nothing_under_deepspeed(tmp_path: Path, stage: str) -> None:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    launch = {"name": stage, "ACCELERATE_MIXED_PRECISION": "no"}
+    test = {"dtype": "float32", "reward": "nothing_to_learn_at_step_2", "spoilt_step": 4}
+    alone, sharded = train_both(tmp_path, launch=launch, test=test, preset="grpo", max_grad_norm=0.1, **ZERO)
+    assert_same_run(alone, sharded)
+    assert json.loads((sharded / "ledger.json").read_text())["steps_not_finite"] == 1

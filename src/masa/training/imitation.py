@@ -54,7 +54,7 @@ class ExpertLoop:
     def imitation(self, trainer: MASATrainer) -> Imitation:
         """Expert SFT, with optimizer state of its own that lasts as long as the run."""
         if self._imitation is None:
-            self._imitation = trainer.make_imitation(trainer.args.expert_learning_rate)
+            self._imitation = make_imitation(trainer, trainer.args.expert_learning_rate)
         return self._imitation
 
     def after_step(self, trainer: MASATrainer, experience: Experience) -> dict[str, float]:
@@ -130,7 +130,7 @@ def warm_start(trainer: MASATrainer) -> dict[str, float]:
     maker.reward_predictions(groups)
     examples = [example for group in groups for example in _warm_start_examples(trainer, group)]
     # Moments of the warm start have no place in expert updates of a policy that has moved on, hence its own.
-    imitation = trainer.make_imitation(config.warm_start_learning_rate)
+    imitation = make_imitation(trainer, config.warm_start_learning_rate)
     order = derive_random(config.seed, Purpose.WARM_START, 1)
     result = imitation.update_in_batches(examples, config.warm_start_updates, config.micro_batch_rows, order)
     tokens = _tokens(groups)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from trl.models.utils import unwrap_model_for_generation
 
@@ -58,6 +58,21 @@ def whole_weights(trainer: MASATrainer) -> Iterator[None]:
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         ):
             yield
+
+
+def leave_out_empty_passes(accelerator: Any) -> None:
+    """Have a loss that no parameter takes part in do nothing.
+
+    DeepSpeed, which takes the optimizer's step after the last backward pass, refuses such a pass; and after one that
+    gives zeros its optimizers move weights by their momentum.
+    """
+    backward = accelerator.backward
+
+    def backward_if_any(loss: Tensor, **kwargs: Any) -> None:
+        if loss.requires_grad:
+            backward(loss, **kwargs)
+
+    accelerator.backward = backward_if_any
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from masa.training.advisers import make_advisers
 from masa.training.config import MASAConfig
 from masa.training.engines import make_engine, trls_vllm_left_out
 from masa.training.experience import Experience, ExperienceMaker
-from masa.training.imitation import ExpertLoop, make_imitation, warm_start
+from masa.training.imitation import ExpertLoop, warm_start
 from masa.training.importance import ImportanceCorrection
 from masa.training.interruption import Interruption
 from masa.training.launcher import refuse_lost_processes
@@ -50,7 +50,7 @@ from masa.training.reward_limit import RewardLimit
 from masa.training.rollout_log import rollout_rows, show_completions
 from masa.training.sampler import Sampler
 from masa.training.scoring import RewardScorer
-from masa.training.sft import Example, Imitation
+from masa.training.sft import Example
 from masa.training.turns import Turns
 
 StepListener = Callable[[dict[str, Any]], None]
@@ -122,6 +122,8 @@ class MASATrainer(CardedTrainer):
         self.use_vllm: bool = args.use_vllm
         self.importance = ImportanceCorrection.of(args)
         self.is_sharded = sharding.is_sharded(self._dist)
+        if self._dist.zero_stage:
+            sharding.leave_out_empty_passes(self.accelerator)
         self.engine: LocalEngine | VLLMEngine | SharedEngine = engine
         if isinstance(engine, LocalEngine) and (self.team.size > 1 or self.is_sharded):
             self.engine = SharedEngine(engine, self.team, partial(sharding.whole_weights, self))
@@ -223,12 +225,17 @@ class MASATrainer(CardedTrainer):
             team=self.team,
         )
 
+    @property
+    def _has_rows(self) -> bool:
+        """Whether the step has anything to learn from, on this process or another."""
+        return any(len(batch["advantages"]) for batch in self._buffered_inputs)
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         if self.serves_own_experience and self.model.training and not inputs["completion_ids"].size(0):
             # No parameter takes part, so gradients stay None and AdamW, which moves on zeros, does not move.
-            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+            return torch.zeros((), device=self.accelerator.device, requires_grad=not self._dist.zero_stage)
         if self.serves_own_experience and self.importance is not None:
             self.importance.begin(inputs)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -269,10 +276,10 @@ class MASATrainer(CardedTrainer):
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if self.serves_own_experience:
-            self._grad_norm = float(grad_norm)
-            # float16's scaler skips by itself and lowers its scale; DeepSpeed keeps gradients to itself.
-            if self.accelerator.scaler is None and not self._dist.zero_stage:
-                self.updates.check(model, self._step_loss, self._grad_norm)
+            self._grad_norm = float(grad_norm) if self._has_rows else 0.0  # DeepSpeed's is the last step's
+            # float16's scaler skips by itself and lowers its scale. So does DeepSpeed: here its steps are but counted.
+            if self.accelerator.scaler is None and not self.args.fp16:
+                self.updates.check(self.model, self._step_loss, self._grad_norm)
         return grad_norm
 
     def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
@@ -333,10 +340,6 @@ class MASATrainer(CardedTrainer):
         with self.threads(), self.interruption.watch(), checkpoint.only_tensors(last), finite_outputs(output):
             return super().train(None if last is None else str(last), *args, **kwargs)
 
-    def make_imitation(self, learning_rate: float | None) -> Imitation:
-        """Fine-tuning of the policy with fresh optimizer state; the default learning rate is that of RL."""
-        return make_imitation(self, learning_rate)
-
     def example(self, prompt_ids: Sequence[int], text: str) -> Example:
         """A text to imitate after a prompt, ended by the template's own token; others that it spells out are text."""
         ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -369,7 +372,7 @@ class MASATrainer(CardedTrainer):
             learned,
             seconds,
             trained_tokens=int(self.team.total(sum(int(b["completion_mask"].sum()) for b in self._buffered_inputs))),
-            is_updated=any(len(batch["advantages"]) for batch in self._buffered_inputs),
+            is_updated=self._has_rows,
             is_skipped=self.updates.is_skipped,
         )
         metrics = self.measures.step_metrics(experience, self.experience, self.ledger)
