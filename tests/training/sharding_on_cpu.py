@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import transformers.training_args
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.state import DistributedType, PartialState
 from accelerate.utils import DeepSpeedPlugin
@@ -31,6 +32,8 @@ def launch(name: str, **changes: Any) -> None:
         args.deepspeed_fields_from_accelerate_config = ",".join(config.deepspeed_config)
         wanted = prepare_deepspeed_cmd_env(args)[1]
         os.environ["DS_ACCELERATOR"] = "cpu"
+        # Asked only of a GPU; processors compute in bfloat16, if slowly.
+        transformers.training_args.is_torch_bf16_gpu_available = lambda: True
     else:
         wanted = prepare_multi_gpu_env(args)
     for variable, value in (wanted | changes).items():

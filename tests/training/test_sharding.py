@@ -47,6 +47,9 @@ def test_sharded_weights_train_as_whole_ones_do(alone: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert_same_run(alone, tmp_path / "run")
     assert_loads(tmp_path / "run" / "checkpoint-5", tmp_path / "run")
+    then = train(1, tmp_path / "run", **EFFICIENT, **SAVING, test={"resume": True})
+    assert then.returncode != 0
+    assert "it was made with FSDP2, this run has whole weights: use the same launch config" in then.stderr
 
 
 @pytest.mark.slow
@@ -87,9 +90,13 @@ def test_adapters_are_trained_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_launch_config_as_it_is_trains_in_half_precision(tmp_path: Path) -> None:
-    test = {"launch": {"name": "fsdp2"}, "dtype": "float32", "evaluate": True}
-    done = train(2, tmp_path / "run", **EFFICIENT, bf16=True, per_device_eval_batch_size=4, test=test)
+@pytest.mark.parametrize("launch", ["fsdp2", "zero2", "zero3"])
+def test_launch_configs_as_they_are_train_in_half_precision(tmp_path: Path, launch: str) -> None:
+    settings: dict[str, Any] = {**NO_SFT, **ZERO} if launch.startswith("zero") else EFFICIENT
+    if launch.startswith("zero"):
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    test = {"launch": {"name": launch}, "dtype": "float32", "evaluate": True}
+    done = train(2, tmp_path / "run", **settings, bf16=True, per_device_eval_batch_size=4, test=test)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "ledger.json").read_text())["steps_not_finite"] == 0
     assert 0 < json.loads((tmp_path / "run" / "evaluation.json").read_text())["eval_reward"] < 1

@@ -19,6 +19,7 @@ from transformers.trainer_utils import rotate_checkpoints
 from masa.errors import UserError
 from masa.runs import Ledger, RunFolder, atomic_write_text, disk
 from masa.runs.jsonlines import differing, plain
+from masa.training import sharding
 
 if TYPE_CHECKING:
     from masa.training.config import MASAConfig
@@ -84,7 +85,12 @@ def save_state(folder: Path, trainer: MASATrainer) -> None:
         return
     if moments is not None:
         torch.save(moments, folder / EXPERT_OPTIMIZER_FILE)
-    written = {"step": trainer.state.global_step, "settings": _settings(trainer), **state}
+    written = {
+        "step": trainer.state.global_step,
+        "sharding": sharding.kind(trainer._dist),
+        "settings": _settings(trainer),
+        **state,
+    }
     atomic_write_text(folder / STATE_FILE, json.dumps(written))
 
 
@@ -233,11 +239,14 @@ def _whole(folder: str | os.PathLike[str]) -> list[tuple[int, Path]]:
     ]
 
 
-def to_resume(asked: str | bool | None, output: str) -> Path | None:
+def to_resume(asked: str | bool | None, output: str, kind: str) -> Path | None:
     """The checkpoint that `resume_from_checkpoint` means, True being the newest of the output folder; None for none.
 
+    Args:
+        kind: how weights are spread now (`sharding.kind`).
+
     Raises:
-        UserError: if it is not there or not whole.
+        UserError: if it is not there or not whole, or was made by a run whose weights were spread otherwise.
     """
     if not asked:
         return None
@@ -246,6 +255,12 @@ def to_resume(asked: str | bool | None, output: str) -> Path | None:
         raise UserError(f"{output} holds no whole checkpoint to resume from: start the run without resuming")
     if not (path / STATE_FILE).exists():
         raise UserError(f"{path} holds no {STATE_FILE}: it is not a checkpoint of MASATrainer")
+    written = json.loads((path / STATE_FILE).read_text(encoding="utf-8")).get("sharding", kind)
+    if written != kind:
+        raise UserError(
+            f"cannot resume from {path}: it was made with {written}, this run has {kind}: use the same launch config, "
+            "or start anew from its weights"
+        )
     return path
 
 

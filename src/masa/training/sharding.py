@@ -22,6 +22,13 @@ def is_sharded(backend: Any) -> bool:
     return bool(backend.zero_stage or backend.is_fsdp)
 
 
+def kind(backend: Any) -> str:
+    """How weights and moments are spread, which checkpoints depend on."""
+    if backend.is_fsdp:
+        return f"FSDP{backend.fsdp_version}"
+    return f"ZeRO-{backend.zero_stage}" if backend.zero_stage else "whole weights"
+
+
 def unserved(backend: Any, config: MASAConfig, model: nn.Module) -> list[str]:
     """What cannot be done with sharded weights, each with the remedy."""
     found = {

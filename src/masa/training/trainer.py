@@ -330,7 +330,7 @@ class MASATrainer(CardedTrainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         if not self.serves_own_experience:
             return super().train(resume_from_checkpoint, *args, **kwargs)
-        last = checkpoint.to_resume(resume_from_checkpoint, self.args.output_dir)
+        last = checkpoint.to_resume(resume_from_checkpoint, self.args.output_dir, sharding.kind(self._dist))
         self._steps_done = checkpoint.step_of(last)
         trackers.guard(self.callback_handler.callbacks)
         if self.team.first(lambda: self.run is None):
