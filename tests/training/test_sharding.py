@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from team import EFFICIENT, SAVING, assert_same_run, train, weights
+from sharding_on_cpu import LAUNCH
+from team import EFFICIENT, SAVING, TORCHRUN, assert_alike, assert_same_run, run, train, weights
 from transformers import AutoModelForCausalLM
 
+from masa.runs import RunFolder
 from masa.training.checkpoint import STATE_FILE, latest
 
+SHARDED_COMMAND = Path(__file__).with_name("sharded_command.py")
+TINY = LAUNCH.parent / "tiny.yaml"
 FSDP2 = {"name": "fsdp2", "ACCELERATE_MIXED_PRECISION": "no"}
 IN_SHARDS = FSDP2 | {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}
 ZERO = {"use_cpu": False, "ddp_backend": "gloo"}
@@ -100,6 +104,28 @@ def test_launch_configs_as_they_are_train_in_half_precision(tmp_path: Path, laun
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "ledger.json").read_text())["steps_not_finite"] == 0
     assert 0 < json.loads((tmp_path / "run" / "evaluation.json").read_text())["eval_reward"] < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", ["fsdp2", "zero3"])
+def test_the_command_measures_before_and_after(tmp_path: Path, launch: str) -> None:
+    settings = ["heldout.solutions=2", "max_steps=2", "expert_sft=false", "warm_start=0"]
+    own = ["use_cpu=true"]
+    if launch.startswith("zero"):
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+        own = ["use_cpu=false", "ddp_backend=gloo", "bf16=false"]
+    folders = tmp_path / "alone", tmp_path / "sharded"
+    command = [["-m", "masa.cli"], [*TORCHRUN, "--nproc_per_node", "2", str(SHARDED_COMMAND), launch]]
+    for start, folder, more in zip(command, folders, (["use_cpu=true"], own), strict=True):
+        sets = [word for setting in [*settings, *more] for word in ("--set", setting)]
+        done = run([*start, "train", str(TINY), "--output", str(folder), *sets])
+        assert done.returncode == 0, done.stderr
+    one, two = map(RunFolder.open, folders)
+    assert [row["step"] for row in two.read_evaluations()] == [0, 2]
+    assert_alike(one.read_evaluations(), two.read_evaluations())
+    assert_alike(one.read_metrics(), two.read_metrics())
+    ours, theirs = (AutoModelForCausalLM.from_pretrained(folder / "model").state_dict() for folder in folders)
+    assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 1e-4
 
 
 @pytest.mark.slow
