@@ -22,18 +22,25 @@ from masa.training.checkpoint import STATE_FILE, latest
 SHARDED_COMMAND = Path(__file__).with_name("sharded_command.py")
 TINY = LAUNCH.parent / "tiny.yaml"
 FSDP2 = {"name": "fsdp2", "ACCELERATE_MIXED_PRECISION": "no"}
+ZERO3 = {"name": "zero3", "ACCELERATE_MIXED_PRECISION": "no"}
 IN_SHARDS = FSDP2 | {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}
-ZERO = {"use_cpu": False, "ddp_backend": "gloo"}
-"""What DeepSpeed needs on a CPU, beside the launch config: without it accelerate sees one process."""
 NO_SFT = {"preset": "masa-efficient", "parallel_steps": 2, "expert_sft": False}
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"], "task_type": "CAUSAL_LM"}
 
 
+def needed(launch: str) -> dict[str, Any]:
+    """Settings that a launch config needs on a CPU; skips the test where DeepSpeed is needed and missing."""
+    if not launch.startswith("zero"):
+        return {}
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    return {"use_cpu": False, "ddp_backend": "gloo"}  # else accelerate sees one process
+
+
 def train_both(folder: Path, *, launch: Any = FSDP2, test: Any = None, **settings: Any) -> tuple[Path, Path]:
     """The folders of a run of one process and of one with sharded weights."""
-    for processes, name in ((1, "alone"), (2, "sharded")):
-        own = settings if processes > 1 else {key: value for key, value in settings.items() if key not in ZERO}
-        done = train(processes, folder / name, **own, test=(test or {}) | ({"launch": launch} if processes > 1 else {}))
+    sharded = {"test": (test or {}) | {"launch": launch}} | needed(launch["name"])
+    for processes, name, own in ((1, "alone", {"test": test or {}}), (2, "sharded", sharded)):
+        done = train(processes, folder / name, **settings, **own)
         assert done.returncode == 0, done.stderr
     return folder / "alone", folder / "sharded"
 
@@ -96,9 +103,7 @@ def test_adapters_are_trained_too(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("launch", ["fsdp2", "zero2", "zero3"])
 def test_launch_configs_as_they_are_train_in_half_precision(tmp_path: Path, launch: str) -> None:
-    settings: dict[str, Any] = {**NO_SFT, **ZERO} if launch.startswith("zero") else EFFICIENT
-    if launch.startswith("zero"):
-        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    settings = (NO_SFT if launch.startswith("zero") else EFFICIENT) | needed(launch)
     test = {"launch": {"name": launch}, "dtype": "float32", "evaluate": True}
     done = train(2, tmp_path / "run", **settings, bf16=True, per_device_eval_batch_size=4, test=test)
     assert done.returncode == 0, done.stderr
@@ -110,10 +115,7 @@ def test_launch_configs_as_they_are_train_in_half_precision(tmp_path: Path, laun
 @pytest.mark.parametrize("launch", ["fsdp2", "zero3"])
 def test_the_command_measures_before_and_after(tmp_path: Path, launch: str) -> None:
     settings = ["heldout.solutions=2", "max_steps=2", "expert_sft=false", "warm_start=0"]
-    own = ["use_cpu=true"]
-    if launch.startswith("zero"):
-        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-        own = ["use_cpu=false", "ddp_backend=gloo", "bf16=false"]
+    own = [f"{name}={value}" for name, value in ({"use_cpu": True, "bf16": False} | needed(launch)).items()]
     folders = tmp_path / "alone", tmp_path / "sharded"
     command = [["-m", "masa.cli"], [*TORCHRUN, "--nproc_per_node", "2", str(SHARDED_COMMAND), launch]]
     for start, folder, more in zip(command, folders, (["use_cpu=true"], own), strict=True):
@@ -129,10 +131,13 @@ def test_the_command_measures_before_and_after(tmp_path: Path, launch: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("launch", "process"), [(FSDP2, "0"), (IN_SHARDS, "1")], ids=["whole", "in shards"])
+@pytest.mark.parametrize(
+    ("launch", "process"), [(FSDP2, "0"), (IN_SHARDS, "1"), (ZERO3, "1")], ids=["whole", "in shards", "zero3"]
+)
 def test_a_full_disk_ends_all_with_one_line(tmp_path: Path, launch: dict[str, str], process: str) -> None:
     run = tmp_path / "run"
-    done = train(2, run, preset="grpo", **SAVING, test={"launch": launch, "full_disk_of": process})
+    test = {"dtype": "float32", "launch": launch, "full_disk_of": process}
+    done = train(2, run, preset="grpo", **SAVING, **needed(launch["name"]), test=test)
     assert done.returncode != 0
     assert "UserError: disk full: checkpoint-1 could not be saved" in done.stderr
     assert latest(run) is None
@@ -142,17 +147,16 @@ def test_a_full_disk_ends_all_with_one_line(tmp_path: Path, launch: dict[str, st
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["zero2", "zero3"])
 def test_deepspeed_trains_as_one_process_does(tmp_path: Path, stage: str) -> None:
-    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
     launch = {"name": stage, "ACCELERATE_MIXED_PRECISION": "no"}
     test = {"dtype": "float32", "evaluate": True, "save_model": True}
     settings = NO_SFT | SAVING | {"per_device_eval_batch_size": 4}
-    alone, sharded = train_both(tmp_path, launch=launch, test=test, **settings, **ZERO)
+    alone, sharded = train_both(tmp_path, launch=launch, test=test, **settings)
     assert_same_run(alone, sharded)
     assert_loads(sharded / "model", sharded, torch.float32)
 
     for later in ("checkpoint-4", "checkpoint-5"):
         shutil.rmtree(sharded / later)
-    then = train(2, sharded, **settings, **ZERO, test=test | {"launch": launch, "resume": True})
+    then = train(2, sharded, **settings, **needed(stage), test=test | {"launch": launch, "resume": True})
     assert then.returncode == 0, then.stderr
     assert_same_run(alone, sharded)
 
@@ -160,9 +164,8 @@ def test_deepspeed_trains_as_one_process_does(tmp_path: Path, stage: str) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["zero2", "zero3"])
 def test_steps_without_a_row_or_a_finite_loss_change_nothing_under_deepspeed(tmp_path: Path, stage: str) -> None:
-    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
     launch = {"name": stage, "ACCELERATE_MIXED_PRECISION": "no"}
     test = {"dtype": "float32", "reward": "nothing_to_learn_at_step_2", "spoilt_step": 4}
-    alone, sharded = train_both(tmp_path, launch=launch, test=test, preset="grpo", max_grad_norm=0.1, **ZERO)
+    alone, sharded = train_both(tmp_path, launch=launch, test=test, preset="grpo", max_grad_norm=0.1)
     assert_same_run(alone, sharded)
     assert json.loads((sharded / "ledger.json").read_text())["steps_not_finite"] == 1

@@ -217,6 +217,8 @@ def _disk_full(error: BaseException, folder: Path, trainer: MASATrainer) -> str:
 def _size(trainer: MASATrainer) -> int:
     """Bytes of a checkpoint, as near as its tensors tell."""
     tensors = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    if trainer._dist.zero_stage:  # which empties tensors, and keeps float32 weights and Adam's two moments to itself
+        return sum(getattr(tensor, "ds_numel", tensor.numel()) * (tensor.itemsize + 12) for tensor in tensors)
     optimizers = [trainer.optimizer, *([trainer.expert.imitation(trainer)] if trainer.expert.has_imitated else [])]
     for optimizer in optimizers:
         for state in optimizer.state_dict()["state"].values():
