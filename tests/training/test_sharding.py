@@ -58,9 +58,6 @@ def test_sharded_weights_train_as_whole_ones_do(alone: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert_same_run(alone, tmp_path / "run")
     assert_loads(tmp_path / "run" / "checkpoint-5", tmp_path / "run")
-    then = train(1, tmp_path / "run", **EFFICIENT, **SAVING, test={"resume": True})
-    assert then.returncode != 0
-    assert "it was made with FSDP2, this run has whole weights: use the same launch config" in then.stderr
 
 
 @pytest.mark.slow
@@ -69,6 +66,9 @@ def test_a_run_goes_on_from_a_checkpoint(alone: Path, tmp_path: Path, launch: di
     run = tmp_path / "run"
     first = train(2, run, **EFFICIENT, **SAVING, max_steps=3, test={"launch": launch})
     assert first.returncode == 0, first.stderr
+    refused = train(1, run, **EFFICIENT, **SAVING, test={"resume": True})
+    assert refused.returncode != 0
+    assert "it was made with FSDP2, this run has whole weights: use the same launch config" in refused.stderr
     then = train(2, run, **EFFICIENT, **SAVING, test={"launch": launch, "resume": True, "save_model": True})
     assert then.returncode == 0, then.stderr
     assert_same_run(alone, run)
@@ -92,6 +92,12 @@ def test_steps_without_a_row_or_a_finite_loss_change_nothing(tmp_path: Path) -> 
     rows = [json.loads((sharded / f"rows-{rank}.json").read_text()) for rank in (0, 1)]
     assert [[sum(step) > 0 for step in of_rank] for of_rank in rows] == [[True, False, True, True, True]] * 2
     assert json.loads((sharded / "ledger.json").read_text())["steps_not_finite"] == 1
+
+
+@pytest.mark.slow
+def test_a_warm_start_comes_once_weights_are_sharded(tmp_path: Path) -> None:
+    alone, sharded = train_both(tmp_path, **EFFICIENT, warm_start=4, warm_start_updates=2)
+    assert_same_run(alone, sharded)
 
 
 @pytest.mark.slow
