@@ -117,6 +117,18 @@ class Team:
         if any(failures):
             raise EndedElsewhere
 
+    @contextmanager
+    def not_waiting(self) -> Iterator[None]:
+        """Like `together`, around work in which processes wait for each other on the way.
+
+        One that fails leaves at once, since the others wait for it where it cannot answer; the launcher ends them.
+        """
+        try:
+            yield
+        except Exception as error:
+            error.add_note(OF_ONE)
+            raise
+
     def leave(self) -> None:
         """End the group; nothing of the team may be used afterwards."""
         if self.size > 1:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from small_run import SETTINGS, byte_tokenizer, first_as_expert, foretold, parity_of_length, small_model, sums
+from team import EFFICIENT, SAVING, train
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from masa.awareness import HiddenStatePredictor
@@ -59,3 +60,12 @@ def a_random_model_foretells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(HiddenStatePredictor.__init__.__kwdefaults__, "minimum", 4)
     monkeypatch.setattr("masa.training.sampler.parse_prediction", foretold)
     monkeypatch.setattr("masa.training.imitation.make_expert", first_as_expert)
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one process, which runs of several are held against."""
+    output = tmp_path_factory.mktemp("alone") / "run"
+    done = train(1, output, **EFFICIENT, **SAVING)
+    assert done.returncode == 0, done.stderr
+    return output

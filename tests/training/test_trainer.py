@@ -17,6 +17,7 @@ from masa.awareness import Estimate, Evidence, Predictor
 from masa.errors import UserError
 from masa.records import Prediction
 from masa.runs import RunFolder
+from masa.training import imitation
 from masa.training.checkpoint import STATE_FILE
 from masa.training.presets import NEVER, PRESETS
 from masa.training.trainer import MASATrainer
@@ -305,8 +306,8 @@ def test_learned_positions_are_refused_for_the_method(tokenizer: Any, tmp_path: 
 def test_warm_start_teaches_the_form_before_any_rl(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(preset="masa", warm_start=4, warm_start_updates=3, warm_start_learning_rate=1e-2)
     rates: list[float | None] = []
-    make = trainer.make_imitation
-    monkeypatch.setattr(trainer, "make_imitation", lambda rate: (rates.append(rate), make(rate))[1])
+    make = imitation.make_imitation
+    monkeypatch.setattr(imitation, "make_imitation", lambda trainer, rate: (rates.append(rate), make(trainer, rate))[1])
     trainer.train()
     assert rates == [1e-2]
     learned = trainer.measures.warm_start

@@ -58,6 +58,8 @@ class Progress:
 
     def evaluated(self, row: dict[str, Any]) -> None:
         """Show a held-out evaluation."""
+        if self._first_step is None:
+            self._started = time.monotonic()  # what comes before the first step says nothing of steps
         self._console.print(f"held-out after step {row['step']}: {_evaluation(row)}", highlight=False, soft_wrap=True)
 
     def _time_left(self, step: int) -> str:

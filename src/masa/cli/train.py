@@ -6,7 +6,9 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,12 @@ def run(job: Job, *, resume: bool = False) -> Path:
         UserError: on anything the user can mend, before training where it can be known by then.
         Interrupted: on Ctrl-C or SIGTERM; training finishes its step and saves a checkpoint first.
     """
-    with leaving_with_a_word(f"while not training: go on with --resume where {job.args.output_dir} has a checkpoint"):
+    with _left_at_once(job):
         return _run(job, resume=resume)
+
+
+def _left_at_once(job: Job) -> AbstractContextManager[None]:
+    return leaving_with_a_word(f"while not training: go on with --resume where {job.args.output_dir} has a checkpoint")
 
 
 def _run(job: Job, *, resume: bool) -> Path:
@@ -97,7 +103,7 @@ def _run(job: Job, *, resume: bool) -> Path:
     if last is None:
         if team.is_main:
             folder.rewind(0)
-        evaluate(0)
+        trainer.start_listeners.append(partial(_evaluate_first, job, evaluate))
     with progress:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     evaluate(trainer.state.global_step)
@@ -232,6 +238,11 @@ def _heldout(job: Job, trainer: MASATrainer, problems: Sequence[Problem], where:
         predictor=trainer.experience.advisers.predictor,
         gate=trainer.experience.advisers.gate,
     )
+
+
+def _evaluate_first(job: Job, evaluate: Callable[[int], None]) -> None:
+    with _left_at_once(job):  # training itself would go on to the end of a step
+        evaluate(0)
 
 
 class _EvaluateEvery(TrainerCallback):  # type: ignore[misc]

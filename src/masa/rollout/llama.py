@@ -20,7 +20,7 @@ from masa.rollout.linear import PackedLinear, class_of, is_plain_linear
 from masa.rollout.slots import Layers, SlotCache
 
 _MODELS = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
-_FSDP = "torch.distributed.fsdp"
+_FSDP, _DEEPSPEED = "torch.distributed.fsdp", "deepspeed."
 _TRLS_HEAD = "trl.trainer.utils"
 """Where `add_fused_lm_head` is."""
 _ROPES = {"default", "linear", "llama3", "yarn"}
@@ -40,7 +40,9 @@ def is_llama_shaped(model: nn.Module) -> bool:
     config = base.config
     if config.hidden_act != "silu" or config.rope_parameters.get("rope_type", "default") not in _ROPES:
         return False
-    if class_of(base.model.embed_tokens) is not nn.Embedding or any(_is_watched(module) for module in model.modules()):
+    if class_of(base.model.embed_tokens) is not nn.Embedding or any(
+        _is_watched(module, is_outermost=module is model) for module in model.modules()
+    ):
         return False
     layers = base.model.layers
     parts = [part for layer in layers for block in (layer.self_attn, layer.mlp) for part in _projections(block)]
@@ -55,16 +57,20 @@ def _projections(block: nn.Module) -> list[nn.Module]:
     return [part for name, part in block.named_children() if name.endswith("_proj")]
 
 
-def _is_watched(module: nn.Module) -> bool:
-    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-    # Gradient checkpointing has the embeddings' output ask for gradients, of which there are none here; FSDP gathers
-    # weights for a call of the module, which whoever shards has done for the whole model before rollouts.
-    if any(
-        getattr(hook, "__name__", "") != "make_inputs_require_grads"
-        and not (isinstance(module, FSDPModule) and getattr(hook, "__module__", "").startswith(_FSDP))
-        for hook in hooks
-    ):
-        return True
+def _is_watched(module: nn.Module, *, is_outermost: bool) -> bool:
+    """Whether somebody waits for the module to be called, other than those who are content without."""
+    for hook in [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]:
+        origin = getattr(hook, "__module__", "")
+        # Gradient checkpointing has the embeddings' output ask for gradients, of which there are none here; FSDP
+        # gathers weights for a call, which whoever shards has done for the whole model before rollouts; DeepSpeed's
+        # engine accounts for calls of the whole model, and has hooks in it besides wherever weights are not whole.
+        is_content = (
+            getattr(hook, "__name__", "") == "make_inputs_require_grads"
+            or (isinstance(module, FSDPModule) and origin.startswith(_FSDP))
+            or (is_outermost and origin.startswith(_DEEPSPEED))
+        )
+        if not is_content:
+            return True
     return _is_replaced(module)
 
 

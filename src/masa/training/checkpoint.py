@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import rotate_checkpoints
 
 from masa.errors import UserError
 from masa.runs import Ledger, RunFolder, atomic_write_text, disk
 from masa.runs.jsonlines import differing, plain
+from masa.training import sharding
 
 if TYPE_CHECKING:
     from masa.training.config import MASAConfig
@@ -83,7 +85,12 @@ def save_state(folder: Path, trainer: MASATrainer) -> None:
         return
     if moments is not None:
         torch.save(moments, folder / EXPERT_OPTIMIZER_FILE)
-    written = {"step": trainer.state.global_step, "settings": _settings(trainer), **state}
+    written = {
+        "step": trainer.state.global_step,
+        "sharding": sharding.kind(trainer._dist),
+        "settings": _settings(trainer),
+        **state,
+    }
     atomic_write_text(folder / STATE_FILE, json.dumps(written))
 
 
@@ -153,14 +160,14 @@ def staged(trainer: MASATrainer, trial: Any) -> Iterator[Path]:
     limit, directory = trainer.args.save_total_limit, trainer.args.output_dir
     trainer.args.save_total_limit, trainer.args.output_dir = None, str(staging)
     try:
-        with team.together():
+        with team.not_waiting() if trainer.is_sharded else team.together():
             yield staging / final.name
             if str(trainer.state.best_model_checkpoint).startswith(str(staging)):
                 trainer.state.best_model_checkpoint = str(final)
                 if team.is_main:
                     trainer.state.save_to_json(str(staging / final.name / TRAINER_STATE_NAME))
         team.first(lambda: _sync(staging / final.name))  # what all processes have written
-    except Exception as error:
+    except (Exception, CheckpointException) as error:
         message = _disk_full(error, staging / final.name, trainer) if disk.is_full(error) else None
         shutil.rmtree(staging, ignore_errors=True)
         if message is None:
@@ -192,7 +199,7 @@ def _sync(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def _disk_full(error: Exception, folder: Path, trainer: MASATrainer) -> str:
+def _disk_full(error: BaseException, folder: Path, trainer: MASATrainer) -> str:
     """The one line that a full disk gets."""
     output = folder.parent.parent
     written = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
@@ -210,6 +217,8 @@ def _disk_full(error: Exception, folder: Path, trainer: MASATrainer) -> str:
 def _size(trainer: MASATrainer) -> int:
     """Bytes of a checkpoint, as near as its tensors tell."""
     tensors = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    if trainer._dist.zero_stage:  # which empties tensors, and keeps float32 weights and Adam's two moments to itself
+        return sum(getattr(tensor, "ds_numel", tensor.numel()) * (tensor.itemsize + 12) for tensor in tensors)
     optimizers = [trainer.optimizer, *([trainer.expert.imitation(trainer)] if trainer.expert.has_imitated else [])]
     for optimizer in optimizers:
         for state in optimizer.state_dict()["state"].values():
@@ -232,11 +241,14 @@ def _whole(folder: str | os.PathLike[str]) -> list[tuple[int, Path]]:
     ]
 
 
-def to_resume(asked: str | bool | None, output: str) -> Path | None:
+def to_resume(asked: str | bool | None, output: str, kind: str) -> Path | None:
     """The checkpoint that `resume_from_checkpoint` means, True being the newest of the output folder; None for none.
 
+    Args:
+        kind: how weights are spread now (`sharding.kind`).
+
     Raises:
-        UserError: if it is not there or not whole.
+        UserError: if it is not there or not whole, or was made by a run whose weights were spread otherwise.
     """
     if not asked:
         return None
@@ -245,6 +257,12 @@ def to_resume(asked: str | bool | None, output: str) -> Path | None:
         raise UserError(f"{output} holds no whole checkpoint to resume from: start the run without resuming")
     if not (path / STATE_FILE).exists():
         raise UserError(f"{path} holds no {STATE_FILE}: it is not a checkpoint of MASATrainer")
+    written = json.loads((path / STATE_FILE).read_text(encoding="utf-8")).get("sharding", kind)
+    if written != kind:
+        raise UserError(
+            f"cannot resume from {path}: it was made with {written}, this run has {kind}: use the same launch config, "
+            "or start anew from its weights"
+        )
     return path
 
 

@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch.distributed.fsdp import FSDPModule
-
 from masa.awareness import (
     ExpertBuffer,
     ExpertOptions,
@@ -56,7 +54,7 @@ class ExpertLoop:
     def imitation(self, trainer: MASATrainer) -> Imitation:
         """Expert SFT, with optimizer state of its own that lasts as long as the run."""
         if self._imitation is None:
-            self._imitation = trainer.make_imitation(trainer.args.expert_learning_rate)
+            self._imitation = make_imitation(trainer, trainer.args.expert_learning_rate)
         return self._imitation
 
     def after_step(self, trainer: MASATrainer, experience: Experience) -> dict[str, float]:
@@ -101,16 +99,15 @@ class ExpertLoop:
 def make_imitation(trainer: MASATrainer, learning_rate: float | None) -> Imitation:
     """Fine-tuning of the policy with fresh optimizer state; the default learning rate is that of RL."""
     args: MASAConfig = trainer.args
-    model = trainer.accelerator.unwrap_model(trainer.model)
     return Imitation(
-        model,
+        trainer.accelerator.unwrap_model(trainer.model),
         learning_rate=args.learning_rate if learning_rate is None else learning_rate,
         pad_token_id=trainer.processing_class.pad_token_id,
         max_grad_norm=args.max_grad_norm,
         micro_batch_rows=args.micro_batch_rows,
         autocast=trainer.accelerator.autocast,
         team=trainer.team,
-        is_sharded=any(isinstance(module, FSDPModule) for module in model.modules()),  # not yet in a warm start
+        is_sharded=trainer.is_sharded,
     )
 
 
@@ -133,7 +130,7 @@ def warm_start(trainer: MASATrainer) -> dict[str, float]:
     maker.reward_predictions(groups)
     examples = [example for group in groups for example in _warm_start_examples(trainer, group)]
     # Moments of the warm start have no place in expert updates of a policy that has moved on, hence its own.
-    imitation = trainer.make_imitation(config.warm_start_learning_rate)
+    imitation = make_imitation(trainer, config.warm_start_learning_rate)
     order = derive_random(config.seed, Purpose.WARM_START, 1)
     result = imitation.update_in_batches(examples, config.warm_start_updates, config.micro_batch_rows, order)
     tokens = _tokens(groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ from trl import GRPOTrainer
 
 from masa.runs import RunFolder
 from masa.runs.card import TAGS, write_card
+from masa.training.sharding import saved_whole
 
 
 class CardedTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -28,8 +30,9 @@ class CardedTrainer(GRPOTrainer):  # type: ignore[misc]
             self._write_card(Path(self.args.output_dir), name=model_name, dataset=dataset_name, tags=tags)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model; beside it, if it is asked for by the user and not by a checkpoint, its card."""
-        super().save_model(output_dir, _internal_call)
+        """Save the model; if it is asked for by the user and not by a checkpoint, whole and with its card beside it."""
+        with nullcontext() if _internal_call else saved_whole(self.accelerator):
+            super().save_model(output_dir, _internal_call)
         if self.run is not None and not _internal_call and self.is_world_process_zero():
             self._write_card(Path(output_dir or self.args.output_dir))
 

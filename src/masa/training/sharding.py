@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from trl.models.utils import unwrap_model_for_generation
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 def is_sharded(backend: Any) -> bool:
     """Whether weights, gradients or optimizer state are spread; `backend` is TRL's `DistributedBackend`."""
     return bool(backend.zero_stage or backend.is_fsdp)
+
+
+def kind(backend: Any) -> str:
+    """How weights and moments are spread, which checkpoints depend on."""
+    if backend.is_fsdp:
+        return f"FSDP{backend.fsdp_version}"
+    return f"ZeRO-{backend.zero_stage}" if backend.zero_stage else "whole weights"
 
 
 def unserved(backend: Any, config: MASAConfig, model: nn.Module) -> list[str]:
@@ -47,6 +54,8 @@ def whole_weights(trainer: MASATrainer) -> Iterator[None]:
     """All weights on every process for as long as the context lasts; entered by all processes together."""
     modules = [module for module in trainer.model.modules() if isinstance(module, FSDPModule)]
     if modules:
+        if not is_llama_shaped(trainer.model):
+            raise RuntimeError("a module of the sharded model has changed: rollouts would call it and wait for ever")
         with unsharded(modules):
             yield
     elif not trainer.is_sharded or trainer.model_wrapped is trainer.model:  # before training nothing is sharded yet
@@ -59,6 +68,36 @@ def whole_weights(trainer: MASATrainer) -> Iterator[None]:
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         ):
             yield
+
+
+def leave_out_empty_passes(accelerator: Any) -> None:
+    """Have a loss that no parameter takes part in do nothing.
+
+    DeepSpeed, which takes the optimizer's step after the last backward pass, refuses such a pass; and after one that
+    gives zeros its optimizers move weights by their momentum.
+    """
+    backward = accelerator.backward
+
+    def backward_if_any(loss: Tensor, **kwargs: Any) -> None:
+        if loss.requires_grad:
+            backward(loss, **kwargs)
+
+    accelerator.backward = backward_if_any
+
+
+@contextmanager
+def saved_whole(accelerator: Any) -> Iterator[None]:
+    """FSDP saves a model as one, which others can load, even where it saves checkpoints in shards."""
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is None:
+        yield
+        return
+    asked = plugin.state_dict_type
+    plugin.set_state_dict_type("FULL_STATE_DICT")
+    try:
+        yield
+    finally:
+        plugin.set_state_dict_type(asked)
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
 from trl.trainer import grpo_trainer
 
 from masa.errors import UserError
@@ -36,7 +35,7 @@ from masa.training.advisers import make_advisers
 from masa.training.config import MASAConfig
 from masa.training.engines import make_engine, trls_vllm_left_out
 from masa.training.experience import Experience, ExperienceMaker
-from masa.training.imitation import ExpertLoop, make_imitation, warm_start
+from masa.training.imitation import ExpertLoop, warm_start
 from masa.training.importance import ImportanceCorrection
 from masa.training.interruption import Interruption
 from masa.training.launcher import refuse_lost_processes
@@ -51,7 +50,8 @@ from masa.training.reward_limit import RewardLimit
 from masa.training.rollout_log import rollout_rows, show_completions
 from masa.training.sampler import Sampler
 from masa.training.scoring import RewardScorer
-from masa.training.sft import Example, Imitation
+from masa.training.sft import Example
+from masa.training.turns import Turns
 
 StepListener = Callable[[dict[str, Any]], None]
 
@@ -65,6 +65,7 @@ class MASATrainer(CardedTrainer):
 
     Attributes:
         run: the run folder, made at the start of training in `args.output_dir` unless set before; the main process's.
+        start_listeners: called before the first step of a new run, with weights where they are trained.
         step_listeners: called with each step's metrics.
         unserved: what is asked for that only TRL's own path serves; empty where MASA's serves the run.
 
@@ -106,6 +107,7 @@ class MASATrainer(CardedTrainer):
         reasons += late
         support.refuse(args, reasons)
         self.run: RunFolder | None = None
+        self.start_listeners: list[Callable[[], None]] = []
         self.step_listeners: list[StepListener] = []
         self.unserved = reasons
         self.serves_own_experience = not reasons
@@ -121,6 +123,8 @@ class MASATrainer(CardedTrainer):
         self.use_vllm: bool = args.use_vllm
         self.importance = ImportanceCorrection.of(args)
         self.is_sharded = sharding.is_sharded(self._dist)
+        if self._dist.zero_stage:
+            sharding.leave_out_empty_passes(self.accelerator)
         self.engine: LocalEngine | VLLMEngine | SharedEngine = engine
         if self.team.size > 1 or self.is_sharded:
             self.engine = SharedEngine(engine, self.team, partial(sharding.whole_weights, self))
@@ -178,7 +182,7 @@ class MASATrainer(CardedTrainer):
         self._step_started = (0.0, 0.0)
         self._evaluation_draws = (-1, 0)
         self._steps_done = 0
-        self.add_callback(_StepEnd(self))
+        self.add_callback(Turns(self))
         self.add_callback(self.interruption)
 
     # Experience for TRL's learner
@@ -222,12 +226,17 @@ class MASATrainer(CardedTrainer):
             team=self.team,
         )
 
+    @property
+    def _has_rows(self) -> bool:
+        """Whether the step has anything to learn from, on this process or another."""
+        return any(len(batch["advantages"]) for batch in self._buffered_inputs)
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         if self.serves_own_experience and self.model.training and not inputs["completion_ids"].size(0):
             # No parameter takes part, so gradients stay None and AdamW, which moves on zeros, does not move.
-            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+            return torch.zeros((), device=self.accelerator.device, requires_grad=not self._dist.zero_stage)
         if self.serves_own_experience and self.importance is not None:
             self.importance.begin(inputs)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -268,10 +277,10 @@ class MASATrainer(CardedTrainer):
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if self.serves_own_experience:
-            self._grad_norm = float(grad_norm)
-            # float16's scaler skips by itself and lowers its scale; DeepSpeed keeps gradients to itself.
-            if self.accelerator.scaler is None and not self._dist.zero_stage:
-                self.updates.check(model, self._step_loss, self._grad_norm)
+            self._grad_norm = float(grad_norm) if self._has_rows else 0.0  # DeepSpeed's is the last step's
+            # float16's scaler skips by itself and lowers its scale. So does DeepSpeed: here its steps are but counted.
+            if self.accelerator.scaler is None and not self.args.fp16:
+                self.updates.check(self.model, self._step_loss, self._grad_norm)
         return grad_norm
 
     def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
@@ -326,7 +335,7 @@ class MASATrainer(CardedTrainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         if not self.serves_own_experience:
             return super().train(resume_from_checkpoint, *args, **kwargs)
-        last = checkpoint.to_resume(resume_from_checkpoint, self.args.output_dir)
+        last = checkpoint.to_resume(resume_from_checkpoint, self.args.output_dir, sharding.kind(self._dist))
         self._steps_done = checkpoint.step_of(last)
         trackers.guard(self.callback_handler.callbacks)
         if self.team.first(lambda: self.run is None):
@@ -334,14 +343,7 @@ class MASATrainer(CardedTrainer):
             self.run = run if self.team.is_main else None
         output = self.args.output_dir
         with self.threads(), self.interruption.watch(), checkpoint.only_tensors(last), finite_outputs(output):
-            if self.args.warm_start and last is None:
-                self.measures.warm_start = warm_start(self)
-                self._pending_metrics.clear()  # of rollouts that no step has
             return super().train(None if last is None else str(last), *args, **kwargs)
-
-    def make_imitation(self, learning_rate: float | None) -> Imitation:
-        """Fine-tuning of the policy with fresh optimizer state; the default learning rate is that of RL."""
-        return make_imitation(self, learning_rate)
 
     def example(self, prompt_ids: Sequence[int], text: str) -> Example:
         """A text to imitate after a prompt, ended by the template's own token; others that it spells out are text."""
@@ -351,6 +353,14 @@ class MASATrainer(CardedTrainer):
     def threads(self) -> AbstractContextManager[None]:
         """The run's number of CPU threads, for as long as the context lasts."""
         return machine.threads(machine.thread_count(self.args.num_threads, self.model))
+
+    def begin(self) -> None:
+        """Before the first step of a new run, with weights where they are trained: listeners, then the warm start."""
+        for listener in self.start_listeners:
+            listener()
+        if self.args.warm_start:
+            self.measures.warm_start = warm_start(self)
+            self._pending_metrics.clear()  # of rollouts that no step has
 
     def finish_step(self) -> None:
         """After the optimizer's step and before its checkpoint: expert SFT, ledger, metrics, files."""
@@ -366,7 +376,7 @@ class MASATrainer(CardedTrainer):
             learned,
             seconds,
             trained_tokens=int(self.team.total(sum(int(b["completion_mask"].sum()) for b in self._buffered_inputs))),
-            is_updated=any(len(batch["advantages"]) for batch in self._buffered_inputs),
+            is_updated=self._has_rows,
             is_skipped=self.updates.is_skipped,
         )
         metrics = self.measures.step_metrics(experience, self.experience, self.ledger)
@@ -422,13 +432,3 @@ class MASATrainer(CardedTrainer):
         super()._load_optimizer_and_scheduler(checkpoint_folder)
         if self.serves_own_experience and checkpoint_folder is not None:
             checkpoint.load_state(checkpoint_folder, self)
-
-
-class _StepEnd(TrainerCallback):  # type: ignore[misc]
-    """Hands control back to the trainer after each optimizer step, before logging and saving."""
-
-    def __init__(self, trainer: MASATrainer) -> None:
-        self._trainer = trainer
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        self._trainer.finish_step()
