@@ -17,7 +17,7 @@ from masa.cli.evaluate_command import evaluate
 from masa.cli.loading import NamedModel, find_model
 from masa.cli.measuring import Options, prepare
 from masa.cli.serve_command import serve
-from masa.cli.solve import Asked
+from masa.cli.solve import Asked, foretold_rank
 from masa.cli.solve_command import solve
 from masa.cli.spending import Spending, length_calibration
 from masa.errors import UserError
@@ -133,6 +133,22 @@ def test_limits_are_calibrated_by_what_the_run_has_seen(tmp_path: Path) -> None:
         limit_rule(tmp_path / "few", cutoff="quantile")
     (known / "checkpoint-3" / "masa_state.json").write_text("{")
     assert limit_rule(known) == ("paper", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("last", "rank"),
+    [
+        ({"pass_rate_problems": 9, "pass_rate_spearman": -0.25}, -0.25),
+        ({"pass_rate_problems": 9}, 0.0),  # one value for all
+        ({"pass_rate_problems": 0}, 0.75),  # no prediction was looked at: the evaluation before
+    ],
+)
+def test_what_a_run_found_of_its_predictions_is_known(tmp_path: Path, last: dict[str, float], rank: float) -> None:
+    run = write_run(tmp_path / "run", None)
+    assert foretold_rank(find_model(str(run))) is None
+    rows = [{"step": 0, "pass_rate_problems": 9, "pass_rate_spearman": 0.75}, {"step": 3, **last}]
+    (run / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert foretold_rank(find_model(str(run))) == rank
 
 
 def test_a_model_without_a_run_has_no_calibration() -> None:

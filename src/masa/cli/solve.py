@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from masa.cli.evaluation_data import NamedSet
+from masa.cli.loading import NamedModel
 from masa.cli.measuring import Measuring, Options, prepare, show_progress
 from masa.cli.spending import WHY, Spending, make_solver
 from masa.cli.tables import printable, table, wide_console
@@ -23,6 +24,7 @@ from masa.evaluation.log_probe import percent
 from masa.grading import check_kind
 from masa.grading.equality import check_voted
 from masa.records import Problem
+from masa.runs.folder import EVALUATIONS, read_evaluations
 from masa.runs.jsonlines import plain, without_nonfinite
 from masa.solving import Solution, Strategy
 from masa.tasks.dataset import load_problems
@@ -31,6 +33,8 @@ _TEXTS = ("", ".txt", ".text", ".md")
 """Endings of files with one question a line."""
 _SHOWN = 24
 """Characters of a question, an answer or a notion where several are shown."""
+_KNOWS_ITSELF = 0.2
+"""Rank correlation below which predictions are not worth their tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,23 @@ def _show(measuring: Measuring, spending: Spending, strategy: Strategy, solution
             if any(one.foretold for one in solutions)
             else "note: the budget left no room for predictions: raise it, or lower --max-meta-tokens"
         )
+    elif strategy.foretelling and (rank := foretold_rank(measuring.model)) is not None and rank < _KNOWS_ITSELF:
+        say(
+            f"note: at the run's last evaluation the rank correlation of foretold and true pass rates was {rank:.2f}, "
+            "so these predictions say little: --strategy adaptive spends nothing on them"
+        )
+
+
+def foretold_rank(model: NamedModel) -> float | None:
+    """Spearman's correlation of foretold and true pass rates when the model's run last measured it.
+
+    0 where one value was foretold for all; None where no run did, or the model is one of its earlier checkpoints.
+    """
+    folder = Path(model.path).parent
+    if Path(model.path).name != "model" or not model.settings or not (folder / EVALUATIONS).exists():
+        return None
+    told = [row for row in read_evaluations(folder) if row.get("pass_rate_problems")]
+    return float(told[-1].get("pass_rate_spearman") or 0.0) if told else None
 
 
 def _show_one(one: Solution, say: Any) -> None:
