@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 
 from masa.errors import UserError
 from masa.grading import grade, grade_problem
+from masa.grading.literal import same_literal
 from masa.grading.reward import correctness_reward
 from masa.records import Problem
 from masa.tasks.dataset import load_problems, to_dataset
@@ -75,3 +77,10 @@ def test_reasoning_gym_needs_its_entry() -> None:
     broken = Problem(0, "q", "4", kind="reasoning_gym", extra={"dataset": "gcd", "entry": json.dumps([1])})
     with pytest.raises(UserError, match="cannot be read"):
         grade_problem(broken, "4")
+
+
+def test_what_a_model_wrote_draws_no_advice_on_python() -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert not same_literal("[1, 2or]", "[1, 2]")
+    assert said == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import Any
 
 from masa.grading.answers import extract_final_answer
@@ -48,7 +49,9 @@ def _literal(text: str) -> tuple[Any] | None:
     if len(text) > MAX_LENGTH or _depth(text) > MAX_DEPTH:
         return None
     try:
-        return (ast.literal_eval(text.strip()),)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # "12abc": Python's advice is for who writes programs
+            return (ast.literal_eval(text.strip()),)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError):
         return None  # OverflowError: a sum of a huge integer and an imaginary number
 
