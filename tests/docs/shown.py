@@ -19,6 +19,9 @@ NOT_RUN = {
     "masa models get smollm2-135m": "fetches 93 MB",
     "masa tiny build -o FOLDER": "takes 90 minutes",
     "masa push runs/default owner/name": "uploads to the Hub",
+    "masa solve runs/default --file questions.txt --strategy learned --learn-from runs/votes": (
+        "learns from more answers than these tests draw; tests/cli/test_learn_from.py has fewer"
+    ),
     "masa serve runs/default": "serves until it is stopped; tests/cli/test_serve.py does",
 }
 """Commands of masa that no test runs, and why: the real command line parses them all the same."""
