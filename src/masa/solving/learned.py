@@ -9,12 +9,12 @@ votes seldom come to anything, and how often two equal ones are right.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from masa.awareness.beliefs import Beta
 from masa.seeding import Purpose, derive_random
-from masa.solving.stopping import UNIFORM, leads_by_beta
+from masa.solving.stopping import UNIFORM, decided, leads_by_beta
 from masa.solving.worth import LEAST_GAIN
 
 ORDERS = 40
@@ -36,8 +36,8 @@ class GradedVotes:
 class LearnedStopping:
     """Stops where going on was not worth it; a rule for `Strategy.stopping`, made by `learn_stopping`."""
 
-    waits: Mapping[State, int]
-    """Of each state seen, the votes after which it may stop at the earliest; 0 to stop at once."""
+    stops: frozenset[State]
+    """The states in which it stops; in one that was never seen it does not."""
     least_gain: float = LEAST_GAIN
     """By how much a sample had to raise the chance that the vote is right."""
 
@@ -46,12 +46,18 @@ class LearnedStopping:
         return leads_by_beta(counts, prior)
 
     def settled(self, counts: Sequence[int], prior: Beta = UNIFORM) -> bool:  # noqa: ARG002 - votes are all it knows
-        """Whether the vote may stop; not in a state that was never seen."""
-        return self.waits.get(tuple(counts)) == 0
+        """Whether the vote may stop."""
+        return tuple(counts) in self.stops
 
     def least_to_settle(self, counts: Sequence[int], most: int, prior: Beta = UNIFORM) -> int:  # noqa: ARG002
         """Further samples before which it cannot stop, whatever they say, at most `most`: none is drawn in vain."""
-        return min(most, max(1, self.waits.get(tuple(counts), 1)))
+        first, *others = counts or [0]
+        ahead = (sum(state) - sum(counts) for state in self.stops if _leads_to(counts, state))
+        soonest = min(ahead, default=most)
+        for more in range(1, min(soonest, most)):
+            if decided([first + more, *others], most - more):
+                return more
+        return min(most, max(1, soonest))
 
 
 def learn_stopping(
@@ -60,7 +66,7 @@ def learn_stopping(
     """The rule for votes of at most so many samples that does best on these problems.
 
     A problem's samples are exchangeable, so each is looked at in `ORDERS` orders. Samples that state no answer change
-    no state: they make votes dearer. Right answers are one, however they are written; wrong ones as they are written.
+    no state, and are paid for. Right answers are one, however they are written; wrong ones as they are written.
 
     Args:
         problems: of the kind that will be asked, answered by the same policy.
@@ -76,37 +82,45 @@ def learn_stopping(
         raise ValueError(f"needs problems with {samples} samples each, got {min(short, default='no problem')}")
     seen: Counter[State] = Counter()
     right: Counter[State] = Counter()
+    last_right: Counter[State] = Counter()
+    spent: Counter[State] = Counter()
     steps: defaultdict[State, Counter[State]] = defaultdict(Counter)
-    drawn = stated = 0
     for number, problem in enumerate(problems):
         pairs = zip(problem.answers, problem.correct, strict=True)
         votes = [None if answer is None else _RIGHT if is_right else answer for answer, is_right in pairs]
         random = derive_random(seed, Purpose.EVALUATION, 0, number)
         for _ in range(ORDERS):
-            before: State = ()
-            order = random.sample(votes, samples)
-            for state, is_right in _path([vote for vote in order if vote is not None]):
-                seen[state] += 1
-                right[state] += is_right
-                steps[before][state] += 1
-                before = state
-            drawn += samples
-            stated += sum(before)
-    price = least_gain * drawn / max(1, stated)
+            before, was_right = State(), False
+            for state, is_right in _path(random.sample(votes, samples)):
+                spent[before] += 1
+                if state != before:  # a vote, not silence
+                    seen[state] += 1
+                    right[state] += is_right
+                    steps[before][state] += 1
+                    before, was_right = state, is_right
+            last_right[before] += was_right
     values: dict[State, float] = {}
-    waits: dict[State, int] = {}
+    stops: set[State] = set()
     for state in sorted(seen, key=sum, reverse=True):
-        now = right[state] / seen[state]
-        after = steps.get(state)
-        later = 0.0 if not after else sum(values[s] * n for s, n in after.items()) / after.total() - price
+        # Where no vote follows, the samples were paid for and the leading answer is what it was.
+        ends = sum(values[after] * count for after, count in steps[state].items()) + last_right[state]
+        now, later = right[state] / seen[state], (ends - least_gain * spent[state]) / seen[state]
         values[state] = max(now, later)
-        waits[state] = 0 if not after or now >= later else 1 + min(waits[s] for s in after)
-    return LearnedStopping(waits, least_gain)
+        if now >= later:
+            stops.add(state)
+    return LearnedStopping(frozenset(stops), least_gain)
+
+
+def _leads_to(counts: Sequence[int], state: State) -> bool:
+    """Whether further votes may lead from the one to the other."""
+    return len(counts) <= len(state) and all(few <= many for few, many in zip(counts, state, strict=False))
 
 
 def _path(votes: Sequence[object]) -> Iterator[tuple[State, bool]]:
-    """The states that votes go through, and whether the right answer leads; of equally many the first given does."""
+    """The state after each sample, and whether the right answer leads; of equally many the first given does."""
     counts: dict[object, int] = {}
     for vote in votes:
-        counts[vote] = counts.get(vote, 0) + 1
-        yield tuple(sorted(counts.values(), reverse=True)), max(counts, key=lambda one: counts[one]) is _RIGHT
+        if vote is not None:
+            counts[vote] = counts.get(vote, 0) + 1
+        leader = max(counts, key=lambda one: counts[one], default=None)
+        yield tuple(sorted(counts.values(), reverse=True)), leader is _RIGHT
