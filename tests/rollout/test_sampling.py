@@ -132,9 +132,10 @@ def test_temperature_zero_is_greedy_and_certain_in_a_mixed_batch() -> None:
     assert (tokens.tolist(), logprobs.tolist()) == ([1, 1], [0, 0])
 
 
-def test_tiny_temperature_does_not_overflow() -> None:
+@pytest.mark.parametrize("temperature", [1e-30, 1e-300])
+def test_tiny_temperature_does_not_overflow(temperature: float) -> None:
     logits = torch.tensor([[100.0, 99.0]])
-    tokens, _ = sample(logits, settings({"temperature": 1e-30}), torch.tensor([0.999], dtype=torch.float64))
+    tokens, _ = sample(logits, settings({"temperature": temperature}), torch.tensor([0.999], dtype=torch.float64))
     assert tokens.tolist() == [0]
 
 

@@ -159,3 +159,22 @@ def test_an_engine_that_fails_fails_those_who_asked_it() -> None:
     failing.append(False)
     assert until_done(submit(worker, 2)) == 4
     worker.close()
+
+
+def test_a_request_that_the_engine_fails_at_fails_alone(engine: Gated) -> None:
+    def generate(asked: Sequence[Sequence[Request]], gone: Sequence[Callable[[], bool]]) -> list[list[Rollout]]:
+        found = engine(asked, gone)
+        if any(request.seed == 3 for requests in asked for request in requests):
+            raise FloatingPointError
+        return found
+
+    worker = Worker(generate, 2, 2)
+    first = submit(worker, 1)
+    engine.wait(1)
+    good, bad = submit(worker, 2), submit(worker, 3)
+    engine.may_go.release(4)
+    assert (until_done(first), until_done(good)) == (1, 4)
+    with pytest.raises(FloatingPointError):
+        until_done(bad)
+    assert [len(call) for call in engine.calls] == [1, 2, 1, 1]
+    worker.close()

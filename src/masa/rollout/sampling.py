@@ -120,9 +120,10 @@ def sampling_weights(logits: torch.Tensor, settings: SamplingSettings) -> torch.
     dtype = torch.promote_types(logits.dtype, torch.float32)
     logits = logits.to(dtype)
     if settings.any_scaled:
-        # The maximum goes first, so that a tiny temperature sends the others to -inf and nothing to +inf.
+        # The maximum goes first, so that a tiny temperature sends the others to -inf and nothing to +inf; one that is
+        # no number of the type but 0 would make the maximum itself NaN.
         logits = logits - logits.amax(dim=-1, keepdim=True)
-        logits /= settings.temperature[:, None].to(dtype)
+        logits /= settings.temperature[:, None].to(dtype).clamp(min=torch.finfo(dtype).tiny)
     weights = logits.softmax(dim=-1)
     if settings.any_filtered:
         rows = (((settings.top_p < 1) | (settings.top_k > 0)) & ~settings.is_greedy).nonzero()[:, 0]

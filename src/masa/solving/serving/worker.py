@@ -169,15 +169,20 @@ class Worker:
                 if job.future.set_running_or_notify_cancel():
                     job._go_on(None)
                     running += [] if job.future.done() else [job]
-            try:
-                found = self._generate([job._requests for job in running], [job._stop.is_set for job in running])
-            except BaseException as error:
-                for job in running:
-                    job.future.set_exception(error)
-            else:
-                for job, rollouts in zip(running, found, strict=True):
-                    job._go_on(rollouts)
+            for job, found in zip(running, self._answered(running), strict=True):
+                if isinstance(found, BaseException):
+                    job.future.set_exception(found)
+                else:
+                    job._go_on(found)
             running = [job for job in running if not job.future.done()]
+
+    def _answered(self, jobs: Sequence[Job[Any]]) -> Sequence[list[Rollout] | BaseException]:
+        """The rollouts of each, or what went wrong; after a call that failed each is asked for alone, so that none
+        fails for another's sake."""
+        try:
+            return self._generate([job._requests for job in jobs], [job._stop.is_set for job in jobs])
+        except BaseException as error:
+            return [error] if len(jobs) == 1 else [self._answered([job])[0] for job in jobs]
 
     def _forget(self, job: Job[Any]) -> None:
         with self._lock:
