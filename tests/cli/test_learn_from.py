@@ -90,6 +90,9 @@ def test_what_is_no_evaluation_is_refused(
     (tmp_path / "evaluation.yaml").write_bytes((folder / "evaluation.yaml").read_bytes())
     code, _, err = solve(monkeypatch, capsys, tmp_path, "--samples", N)
     assert (code, "has 0 answers a problem" in err) == (2, True)
+    (tmp_path / "evaluation.yaml").write_text("command: eval-adaptive\n")
+    code, _, err = solve(monkeypatch, capsys, tmp_path, "--samples", N)
+    assert (code, "holds no answers of masa eval (with --policy plain) or masa probe" in err) == (2, True)
     (tmp_path / "evaluation.yaml").write_text(
         (folder / "evaluation.yaml").read_text().replace("weights: ", "weights: 0")
     )
@@ -102,3 +105,5 @@ def test_the_folder_and_the_strategy_belong_together(monkeypatch: pytest.MonkeyP
     assert (code, "name their folder with --learn-from (masa eval MODEL --n 16 makes one)" in err) == (2, True)
     code, _, err = masa(monkeypatch, capsys, "solve", "bundled", "--question", "1 + 1", "--learn-from", "x")
     assert (code, "--learn-from: strategy both does not use it; leave it out" in err) == (2, True)
+    code, _, err = masa(monkeypatch, capsys, "eval", "bundled", "--learn-from", "x")
+    assert (code, "--learn-from belongs to --policy adaptive" in err) == (2, True)

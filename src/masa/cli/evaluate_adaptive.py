@@ -43,7 +43,8 @@ def find_spending(policy: str, samples: int, *, k: str | None, given: Mapping[st
     wanted = {name: value for name, value in given.items() if value is not None}
     if policy == "plain":
         if wanted:
-            raise UserError(f"--{next(iter(wanted))} belongs to --policy adaptive: add that, or leave it out")
+            option = next(iter(wanted)).replace("_", "-")
+            raise UserError(f"--{option} belongs to --policy adaptive: add that, or leave it out")
         return None
     if k is not None:
         raise UserError("--k: --policy adaptive gives one answer a problem, of which there is no pass@k; leave it out")

@@ -174,6 +174,8 @@ def graded_votes(path: Path, measuring: Measuring, samples: int) -> list[GradedV
         UserError: if the folder holds none, too few a problem, or those of other weights or sampling.
     """
     there, rows = read_answers(path)
+    if there.get("command") not in ("eval", "probe"):
+        raise UserError(f"--learn-from {path} holds no answers of masa eval (with --policy plain) or masa probe")
     own = {name: value for name, value in measuring.settings().items() if name in _SAMPLED_BY}
     if changed := differing({name: there.get(name) for name in own}, own):
         raise UserError(f"--learn-from {path}: its answers were sampled otherwise ({'; '.join(changed)})")
