@@ -29,6 +29,7 @@ class Purpose(StrEnum):
     WARM_START = "warm-start"
     FOLD = "fold"
     SERVED = "served"
+    ORDER = "order"
 
 
 def derive_seed(run_seed: int, purpose: Purpose, *names: int) -> int:

@@ -48,7 +48,7 @@ def test_solve_stops_by_what_it_learnt(folder: Path, monkeypatch: pytest.MonkeyP
         assert code == 0
         result = json.loads(out)
         assert result["settings"]["strategy"] == "learned"
-        assert result["settings"]["learn_from"] == str(folder)
+        assert result["settings"]["rule"]
         assert result["settings"]["least_gain"] == least_gain
         assert result["settings"]["threshold"] is None
         found.append(result["solutions"])
@@ -65,6 +65,7 @@ def test_solve_stops_by_what_it_learnt(folder: Path, monkeypatch: pytest.MonkeyP
         (("--temperature", 0.7), r"its answers were sampled otherwise \(temperature: 1.0 there, 0.7 now\)"),
         (("--top-p", 0.9), r"sampled otherwise \(top_p: 1.0 there, 0.9 now\)"),
         (("--max-tokens", 50, "--min-length", 8), r"sampled otherwise \(max_tokens: 192 there, 50 now\)"),
+        (("--prompt", "Say {problem}"), "its answers were asked for by another prompt than the questions"),
         (("--samples", N + 1), rf"has {N} answers a problem: make it with masa eval --n {N + 1}"),
         (("--least-gain", 1), r"--least-gain 1: it must be at least 0 and below 1"),
         (("--threshold", 0.9), r"--threshold: strategy learned does not use it; leave it out"),
@@ -107,3 +108,16 @@ def test_the_folder_and_the_strategy_belong_together(monkeypatch: pytest.MonkeyP
     assert (code, "--learn-from: strategy both does not use it; leave it out" in err) == (2, True)
     code, _, err = masa(monkeypatch, capsys, "eval", "bundled", "--learn-from", "x")
     assert (code, "--learn-from belongs to --policy adaptive" in err) == (2, True)
+
+
+def test_nothing_is_learnt_from_the_answers_to_what_is_measured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    options = ("--policy", "adaptive", "--strategy", "learned", "--learn-from", folder, "--n", N, "--threads", 1)
+    asked = ("eval", "bundled", "--data", "bundled", *options, "--output", tmp_path / "out", "--json", "--limit")
+    code, out, err = masa(monkeypatch, capsys, *asked, 8)
+    assert (code, out) == (2, "")
+    assert "holds graded answers to bundled itself: learn from other problems" in err
+    code, out, _ = masa(monkeypatch, capsys, *asked, 2)
+    assert code == 0
+    assert json.loads(out)["settings"]["rule"]

@@ -7,6 +7,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from masa.errors import UserError, unknown_key_message
 from masa.evaluation.answers import EvaluationSet, Tell
 from masa.evaluation.chosen import Chosen, ChosenScores, choose_all
 from masa.evaluation.log_probe import percent
+from masa.runs.answers import read_answers
 from masa.runs.jsonlines import plain
 from masa.solving import Solution, StopReason, Strategy
 
@@ -87,6 +89,8 @@ def run_adaptive(model: str, options: Options, spending: Spending, *, as_json: b
     """
     measuring = prepare("eval-adaptive", model, options)
     strategy = spending.make(measuring)
+    if spending.learn_from is not None:
+        _refuse_own_answers(measuring, spending.learn_from)
     budgets = _budgets(measuring, spending.budget)
     settings = spending.settings(strategy)
     folder = measuring.folder(**settings)
@@ -111,6 +115,14 @@ def run_adaptive(model: str, options: Options, spending: Spending, *, as_json: b
         return
     _show(model, measuring, spending, scores)
     wide_console().print(f"every answer: {folder.path}", soft_wrap=True, markup=False)
+
+
+def _refuse_own_answers(measuring: Measuring, path: Path) -> None:
+    """Nothing may be learnt from the right answers to what is measured."""
+    learnt_from = {one["digest"] for one in read_answers(path)[0]["data"].values()}
+    for name, one in measuring.settings()["data"].items():
+        if one["digest"] in learnt_from:
+            raise UserError(f"--learn-from {path} holds graded answers to {name} itself: learn from other problems")
 
 
 def _budgets(measuring: Measuring, budget: int | None) -> dict[str, int | None]:

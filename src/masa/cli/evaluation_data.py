@@ -51,7 +51,7 @@ def find_sets(names: str | None, model: NamedModel, *, data_dir: Path | None, li
     if names is None:
         if "heldout" not in model.settings:
             raise UserError(f"no data to measure {model.name} on: give --data NAME or FILE, several joined by commas")
-        return [_from_config(model.settings, model.config, "held out", limit)]
+        return [_from_config(model.settings, model.config, "held out", limit, data_dir)]
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
         raise UserError(f"--data {names!r} names no data set")
@@ -75,7 +75,7 @@ def find_set(name: str, *, data_dir: Path | None = None, limit: int | None = Non
         UserError: if there is no such data, or a row is faulty.
     """
     if name.endswith((".yaml", ".yml")):
-        return _from_config(read_yaml(Path(name)), name, name, limit)
+        return _from_config(read_yaml(Path(name)), name, name, limit, data_dir)
     if name in BENCHMARKS:
         found = load_benchmark(name, data_dir=data_dir, limit=limit, is_test=True)
         return NamedSet(name, found.problems, prompt="{problem}", notes=found.complaints[:1])
@@ -96,19 +96,20 @@ def find_set(name: str, *, data_dir: Path | None = None, limit: int | None = Non
     return _load(name, [DataSource(name, limit=limit)], limit)
 
 
-def load_source(source: DataSource, *, is_test: bool) -> tuple[list[Problem], list[str]]:
+def load_source(source: DataSource, *, is_test: bool, data_dir: Path | None = None) -> tuple[list[Problem], list[str]]:
     """Problems of one source, and what to tell the user of rows that were left out.
 
     Args:
         source: a benchmark's name, or anything that `load_problems` takes.
         is_test: whether they are measured on: of a benchmark that has both splits the test one, else the training one.
+        data_dir: where a benchmark's file is sought first.
 
     Raises:
         UserError: if the source does not exist, a row is faulty or none is left; for a benchmark that is there to be
             measured on alone, and a setting that no benchmark has.
     """
     if source.source in BENCHMARKS:
-        return _benchmark(source, is_test=is_test)
+        return _benchmark(source, is_test=is_test, data_dir=data_dir)
     found = load_problems(
         source.source,
         problem_column=source.problem_column,
@@ -127,7 +128,7 @@ def load_source(source: DataSource, *, is_test: bool) -> tuple[list[Problem], li
     return list(found.problems), notes
 
 
-def _benchmark(source: DataSource, *, is_test: bool) -> tuple[list[Problem], list[str]]:
+def _benchmark(source: DataSource, *, is_test: bool, data_dir: Path | None) -> tuple[list[Problem], list[str]]:
     name = source.source
     if other := sorted(set_fields(source).keys() - {"source", "limit", "seed"}):
         raise UserError(
@@ -138,26 +139,30 @@ def _benchmark(source: DataSource, *, is_test: bool) -> tuple[list[Problem], lis
         raise UserError(
             f"data {name}: a benchmark to measure on, with no training split; train on {sets}, or name a file"
         )
-    found = load_benchmark(name, limit=source.limit, seed=source.seed, is_test=is_test)
+    found = load_benchmark(name, data_dir=data_dir, limit=source.limit, seed=source.seed, is_test=is_test)
     notes = [f"{name}: {found.skipped} faulty rows left out, the first: {found.complaints[0]}"] if found.skipped else []
     return list(found.problems), notes
 
 
-def _from_config(settings: Mapping[str, Any], config: str, name: str, limit: int | None) -> NamedSet:
+def _from_config(
+    settings: Mapping[str, Any], config: str, name: str, limit: int | None, data_dir: Path | None
+) -> NamedSet:
     heldout = settings.get("heldout")
     held_out = heldout.get("data") if isinstance(heldout, Mapping) else heldout
     value = held_out or settings.get("data")
     if not value:
         raise UserError(f"{config}: neither `heldout` nor `data` names any problems")
-    found = _load(name, read_sources(value, f"{config}, data"), limit, is_test=bool(held_out))
+    found = _load(name, read_sources(value, f"{config}, data"), limit, is_test=bool(held_out), data_dir=data_dir)
     return replace(found, prompt=settings.get("prompt"), system=settings.get("system"))
 
 
-def _load(name: str, sources: Sequence[DataSource], limit: int | None, *, is_test: bool = True) -> NamedSet:
+def _load(
+    name: str, sources: Sequence[DataSource], limit: int | None, *, is_test: bool = True, data_dir: Path | None = None
+) -> NamedSet:
     problems: list[Problem] = []
     notes: list[str] = []
     for source in sources:
-        more, said = load_source(source, is_test=is_test)
+        more, said = load_source(source, is_test=is_test, data_dir=data_dir)
         problems += more
         notes += said
     kept = tuple(replace(problem, key=key) for key, problem in enumerate(problems[:limit]))

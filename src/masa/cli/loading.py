@@ -7,15 +7,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from masa import models
 from masa.cli.data_source import DEFAULT_CONFIG, read_yaml
 from masa.errors import UserError
 from masa.records import Rollout
-from masa.rollout.engine import Engine
 from masa.rollout.prompting import Prompt
 from masa.runs.folder import CONFIG
+
+if TYPE_CHECKING:
+    from masa.rollout.local import LocalEngine
 
 _WEIGHTS = (".safetensors", ".bin")
 _SAMPLES, _SAMPLE_BYTES = 32, 4096
@@ -116,7 +118,7 @@ def load_model(path: str, *, is_trained: bool = False) -> tuple[Any, Any]:
 class Policy:
     """A loaded model behind an engine, with its tokenizer's two directions."""
 
-    engine: Engine
+    engine: LocalEngine
     tokenizer: Any
     positions: int | None
     """Tokens of prompt and rollout together; None without a bound."""

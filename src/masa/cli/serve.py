@@ -21,7 +21,6 @@ from masa.errors import UserError
 from masa.grading import check_kind
 from masa.grading.equality import check_voted
 from masa.records import FinishReason, Problem, Request, Rollout
-from masa.rollout.local import LocalEngine
 from masa.rollout.requests import RequestMaker
 from masa.runs.jsonlines import plain
 from masa.seeding import Purpose, derive_seed
@@ -138,22 +137,18 @@ class ChatSolver:
         return steps()
 
     def generate(self, asked: Sequence[Sequence[Request]], gone: Sequence[Callable[[], bool]]) -> list[list[Rollout]]:
-        """See `masa.solving.serving.app.Answerer`. Where the engine can, what nobody waits for ends between tokens."""
+        """See `masa.solving.serving.app.Answerer`; what nobody waits for any more ends between tokens."""
         requests = list(chain.from_iterable(asked))
         parts = [slice(*ends) for ends in pairwise(accumulate(map(len, asked), initial=0))]
-        engine = self.policy.engine
-        if not isinstance(engine, LocalEngine):
-            rollouts = engine.generate(requests)
-        else:
-            with engine.generation(requests) as generation:
+        with self.policy.engine.generation(requests) as generation:
 
-                def look() -> None:
-                    for part, is_gone in zip(parts, gone, strict=True):
-                        if is_gone():
-                            generation.limits[part] = 0
+            def look() -> None:
+                for part, is_gone in zip(parts, gone, strict=True):
+                    if is_gone():
+                        generation.limits[part] = 0
 
-                generation.before_step = look
-                rollouts = generation.run()
+            generation.before_step = look
+            rollouts = generation.run()
         return [rollouts[part] for part in parts]
 
     def _requests(self, chat: ChatRequest) -> RequestMaker:

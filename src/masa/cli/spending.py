@@ -127,11 +127,9 @@ class Spending:
             "budget": self.budget,
             "threshold": rule.threshold if isinstance(rule, AdaptiveConsistency) else None,
             "posterior": rule.posterior if isinstance(rule, AdaptiveConsistency) else None,
-            "learn_from": None if self.learn_from is None else str(self.learn_from),
-            "least_gain": rule.least_gain if isinstance(rule, LearnedStopping) else None,
             "cutoff": None if cutoff is None else {"rule": cutoff.rule, "factor": cutoff.factor, "ratio": cutoff.ratio},
             "hints": self.hints,
-        }
+        } | ({"least_gain": rule.least_gain, "rule": rule.digest} if isinstance(rule, LearnedStopping) else {})
 
     def _stopping(self, measuring: Measuring) -> StoppingRule:
         if self.learn_from is not None:
@@ -171,7 +169,7 @@ def graded_votes(path: Path, measuring: Measuring, samples: int) -> list[GradedV
     """What `masa eval` or `masa probe` left of a model's answers, a problem each.
 
     Raises:
-        UserError: if the folder holds none, too few a problem, or those of other weights or sampling.
+        UserError: if the folder holds none, too few a problem, or those of other weights, prompts or sampling.
     """
     there, rows = read_answers(path)
     if there.get("command") not in ("eval", "probe"):
@@ -179,6 +177,10 @@ def graded_votes(path: Path, measuring: Measuring, samples: int) -> list[GradedV
     own = {name: value for name, value in measuring.settings().items() if name in _SAMPLED_BY}
     if changed := differing({name: there.get(name) for name in own}, own):
         raise UserError(f"--learn-from {path}: its answers were sampled otherwise ({'; '.join(changed)})")
+    asked = {(one["prompt"], one["system"]) for one in there["data"].values()}
+    for one in measuring.sets:
+        if (measuring.prompt_of(one), measuring.system_of(one)) not in asked:
+            raise UserError(f"--learn-from {path}: its answers were asked for by another prompt than {one.name}")
     votes: defaultdict[tuple[str, int], list[tuple[str | None, bool]]] = defaultdict(list)
     for row in rows:
         if row["role"] == "solution":
@@ -189,6 +191,8 @@ def graded_votes(path: Path, measuring: Measuring, samples: int) -> list[GradedV
             f"--learn-from {path} has {fewest} answers a problem: make it with masa eval --n {samples}, or ask for as "
             "many samples at most"
         )
+    if not any(answer is not None for pairs in votes.values() for answer, _ in pairs):
+        raise UserError(f"--learn-from {path}: none of its samples states an answer, so that there was no vote")
     return [GradedVotes(*map(tuple, zip(*pairs, strict=True))) for pairs in votes.values()]
 
 

@@ -8,6 +8,7 @@ votes seldom come to anything, and how often two equal ones are right.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ class LearnedStopping:
     """The states in which it stops; in one that was never seen it does not."""
     least_gain: float = LEAST_GAIN
     """By how much a sample had to raise the chance that the vote is right."""
+
+    @property
+    def digest(self) -> str:
+        """Names the rule."""
+        return hashlib.blake2b(repr(sorted(self.stops)).encode(), digest_size=8).hexdigest()
 
     def leads(self, counts: Sequence[int], prior: Beta = UNIFORM) -> float:
         """Probability that the leading answer keeps its lead, as `AdaptiveConsistency` has it."""
@@ -88,7 +94,7 @@ def learn_stopping(
     for number, problem in enumerate(problems):
         pairs = zip(problem.answers, problem.correct, strict=True)
         votes = [None if answer is None else _RIGHT if is_right else answer for answer, is_right in pairs]
-        random = derive_random(seed, Purpose.EVALUATION, 0, number)
+        random = derive_random(seed, Purpose.ORDER, 0, number)
         for _ in range(ORDERS):
             before, was_right = State(), False
             for state, is_right in _path(random.sample(votes, samples)):
