@@ -60,6 +60,17 @@ def test_a_benchmark_gives_its_training_split_to_train_and_its_test_split_to_mea
         load_source(DataSource("gsm8k", split="test", kind="math"), is_test=True)
 
 
+def test_a_benchmark_that_a_config_holds_out_is_sought_in_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MASA_DATA", raising=False)
+    write_problems(tmp_path / "math500" / "test.jsonl")
+    config = tmp_path / "config.yaml"
+    config.write_text("data: bundled\nheldout: {data: math500}\n")
+    found = find_set(str(config), data_dir=tmp_path)
+    assert [problem.text for problem in found.problems] == ["0 + 1", "1 + 1", "2 + 1"]
+
+
 def test_a_benchmark_that_cannot_be_had_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise ConnectionError("no network")
