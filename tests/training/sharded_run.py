@@ -2,7 +2,7 @@
 
     torchrun --nproc_per_node 2 sharded_run.py
 
-Raises where they differ. Accelerate does not shard on a CPU, so the model is sharded by hand.
+Raises where they differ. The model is sharded by hand, without a trainer.
 """
 
 from __future__ import annotations

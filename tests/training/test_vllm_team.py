@@ -11,7 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from test_team import EFFICIENT, assert_same_run, train
+from team import EFFICIENT, assert_same_run, train
+from test_sharding import NO_SFT, needed
 
 from masa.errors import UserError
 from masa.rollout import vllm_worker
@@ -32,7 +33,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     (tmp_path / "notes").mkdir()
     monkeypatch.setenv(NOTES, str(tmp_path / "notes"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    return {"use_vllm": True, "vllm_python": str(interpreter(tmp_path)), **EFFICIENT}
+    # The stub's probabilities are far from the learner's: without a lower bound the ratio would leave no gradient.
+    bounded = {"vllm_importance_sampling_mode": "token_truncate", "vllm_importance_sampling_clip_min": 0.5}
+    return {"use_vllm": True, "vllm_python": str(interpreter(tmp_path)), **bounded, **EFFICIENT}
 
 
 @pytest.fixture
@@ -58,6 +61,7 @@ def test_two_processes_train_the_policy_that_one_trains(tmp_path: Path, own: dic
     assert_same_run(tmp_path / "alone", tmp_path / "pair")
     steps = RunFolder.open(tmp_path / "pair").read_metrics()
     assert all(step["importance/gap"] > 1 for step in steps)  # the stub says -0.5 of every token
+    assert all(step["grad_norm"] > 0.01 for step in steps)
     evaluation = json.loads((tmp_path / "pair" / "evaluation.json").read_text())
     assert 0 < evaluation["eval_reward"] < 1
 
@@ -68,6 +72,22 @@ def test_two_processes_train_the_policy_that_one_trains(tmp_path: Path, own: dic
         assert not [name for name in environment if name.startswith("TORCHELASTIC")]
         assert len(asked) > 5  # something in every step
     assert not list(tmp_path.glob("masa-vllm-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", ["fsdp2", "zero2", "zero3"])
+def test_sharded_weights_and_vllm_train_what_one_process_trains(
+    tmp_path: Path, own: dict[str, Any], launch: str
+) -> None:
+    gathered = {"ds3_gather_for_generation": True} if launch == "zero3" else {}
+    settings = own | NO_SFT | gathered
+    spread = {"launch": {"name": launch, "ACCELERATE_MIXED_PRECISION": "no"}}
+    for processes, name, more in ((1, "alone", {}), (2, "spread", spread)):
+        needs = needed(launch) if more else {}
+        done = train(processes, tmp_path / name, **settings, **needs, test={"dtype": "float32"} | more)
+        assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "alone", tmp_path / "spread")
+    assert all(step["grad_norm"] > 0.01 for step in RunFolder.open(tmp_path / "spread").read_metrics())
 
 
 def test_a_worker_that_is_killed_ends_all_processes(tmp_path: Path, own: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ the model, and packed for matrix products, once a call; the model itself is not 
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -77,11 +78,15 @@ def _is_watched(module: nn.Module, *, is_outermost: bool) -> bool:
 def _is_replaced(module: nn.Module) -> bool:
     """Whether a method of the module's own stands in front of its class's forward pass and computes something else."""
     own = vars(module).get("forward")
-    # accelerate wraps the outermost forward for mixed precision, and keeps the original.
-    if own is None or "_original_forward" in vars(module):
+    if own is None:
         return False
+    # accelerate wraps the outermost forward for mixed precision, and keeps the original.
+    function: Any = getattr(vars(module).get("_original_forward", own), "__func__", None)
     # TRL's trainers put a method there that serves their loss, and leaves all other calls to the original.
-    return getattr(getattr(own, "__func__", None), "__globals__", {}).get("__name__") != _TRLS_HEAD
+    if getattr(function, "__globals__", {}).get("__name__") == _TRLS_HEAD:
+        original = inspect.getclosurevars(function).nonlocals.get("original_forward")
+        function = getattr(original, "__func__", None)
+    return function is not class_of(module).forward
 
 
 class LlamaForward:

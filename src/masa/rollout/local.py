@@ -301,7 +301,8 @@ def _device(model: torch.nn.Module) -> torch.device:
 
 def _vocabulary(model: torch.nn.Module) -> int:
     embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
-    return int(embeddings.weight.shape[0])
+    # DeepSpeed (ZeRO-3) empties weights that are not gathered, and keeps their shape beside them.
+    return int(getattr(embeddings.weight, "ds_shape", embeddings.weight.shape)[0])
 
 
 def _eos_token_ids(model: torch.nn.Module, tokenizer: Any) -> tuple[int, ...]:

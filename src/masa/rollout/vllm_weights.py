@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from masa.errors import UserError
-from masa.rollout.linear import is_lora, is_plain_linear
+from masa.rollout.linear import class_of, is_lora, is_plain_linear
 
 
 class _Steps:
@@ -68,9 +67,7 @@ def served_config(model: nn.Module) -> dict[str, Any]:
     """The model's `config.json`, with a head of its own."""
     base = base_model(model)
     config: dict[str, Any] = base.config.to_dict()
-    # Sharding (FSDP2) puts a class of its own before the model's.
-    own = next(kind for kind in type(base).__mro__ if not issubclass(kind, FSDPModule))
-    return config | {"architectures": [own.__name__], "tie_word_embeddings": False}
+    return config | {"architectures": [class_of(base).__name__], "tie_word_embeddings": False}
 
 
 def state_of(model: nn.Module) -> Hashable:

@@ -199,8 +199,10 @@ def end_with(trainer: Connection, worker: Worker) -> None:
     watch = select.poll()
     watch.register(trainer.fileno(), 0)  # hanging up is told whatever is asked for
     watch.poll()
-    worker.close()
-    os._exit(0)  # vLLM takes long to say goodbye, and nobody is there to hear it
+    try:
+        worker.close()
+    finally:
+        os._exit(0)  # vLLM takes long to say goodbye, and nobody is there to hear it
 
 
 def listen(host: str, port: int, token: bytes, worker: Worker) -> None:

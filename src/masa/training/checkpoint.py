@@ -87,7 +87,7 @@ def save_state(folder: Path, trainer: MASATrainer) -> None:
         torch.save(moments, folder / EXPERT_OPTIMIZER_FILE)
     written = {
         "step": trainer.state.global_step,
-        "sharding": sharding.kind(trainer._dist),
+        "sharding": sharding.kind(trainer.accelerator),
         "settings": _settings(trainer),
         **state,
     }
@@ -219,10 +219,12 @@ def _size(trainer: MASATrainer) -> int:
     tensors = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     if trainer._dist.zero_stage:  # which empties tensors, and keeps float32 weights and Adam's two moments to itself
         return sum(getattr(tensor, "ds_numel", tensor.numel()) * (tensor.itemsize + 12) for tensor in tensors)
-    optimizers = [trainer.optimizer, *([trainer.expert.imitation(trainer)] if trainer.expert.has_imitated else [])]
-    for optimizer in optimizers:
-        for state in optimizer.state_dict()["state"].values():
-            tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
+    # Asked by the process that met the full disk, alone: nothing here may gather.
+    states = [trainer.optimizer.state_dict()["state"].values()]
+    if trainer.expert.has_imitated:
+        states.append(trainer.expert.imitation(trainer).own_state)
+    values = [value for kept in states for state in kept for value in state.values()]
+    tensors += [value for value in values if isinstance(value, torch.Tensor)]
     return sum(tensor.nbytes for tensor in tensors)
 
 

@@ -120,6 +120,8 @@ def _out_of_range(config: MASAConfig) -> list[str]:
         )
     if not config.temperature > 0:
         found.append(f"temperature is {config.temperature}: it must be above 0, or all rollouts of a group agree")
+    if config.auto_find_batch_size:
+        found.append("auto_find_batch_size is True: it begins training anew; set micro_batch_rows, which bounds memory")
     if not 0 < config.top_p <= 1:
         found.append(f"top_p is {config.top_p}: it must be above 0 and at most 1")
     return found

@@ -86,7 +86,8 @@ class Interruption(TrainerCallback):  # type: ignore[misc]
         """
         step = state.global_step
         self._words = f"after step {step}: checkpoint-{step} is saved in {args.output_dir}, --resume goes on from it"
-        if self._number is not None and args.save_total_limit == 1 and state.best_model_checkpoint:
+        if args.save_total_limit == 1 and state.best_model_checkpoint and self._agree():
+            assert self._number is not None
             raise Interrupted(self._number, self._words)
 
 

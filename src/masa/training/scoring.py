@@ -132,7 +132,9 @@ class RewardScorer:
                 f"({frame.filename}, line {frame.lineno}); return None for what it cannot score"
             ) from error
         values = torch.where(torch.isfinite(values), values, torch.nan)  # an infinite reward grades nothing either
-        columns = {name: column for name, column in logged.items() if len(column) == len(answers)}
+        # They go from process to process, so only where somebody is to see them.
+        wanted = logged if self._config.log_completions else {}
+        columns = {name: column for name, column in wanted.items() if len(column) == len(answers)}
         return [
             (rewards, {name: column[place] for name, column in columns.items()})
             for place, rewards in enumerate(values.tolist())

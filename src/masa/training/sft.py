@@ -132,6 +132,11 @@ class Imitation:
             return get_optimizer_state_dict(self._model, self._optimizer, options=_WHOLE)
         return self._optimizer.state_dict()
 
+    @property
+    def own_state(self) -> list[dict[str, Any]]:
+        """The optimizer's state of each parameter as this process has it, which asks no other."""
+        return list(self._optimizer.state.values())
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` gave, under the same sharding or none."""
         if self._is_sharded:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from trl.models.utils import unwrap_model_for_generation
 
+from masa.errors import UserError
 from masa.rollout.llama import is_llama_shaped
 
 if TYPE_CHECKING:
@@ -22,11 +23,14 @@ def is_sharded(backend: Any) -> bool:
     return bool(backend.zero_stage or backend.is_fsdp)
 
 
-def kind(backend: Any) -> str:
-    """How weights and moments are spread, which checkpoints depend on."""
-    if backend.is_fsdp:
-        return f"FSDP{backend.fsdp_version}"
-    return f"ZeRO-{backend.zero_stage}" if backend.zero_stage else "whole weights"
+def kind(accelerator: Any) -> str:
+    """How weights and moments are spread in checkpoints, which says how they can be read."""
+    state = accelerator.state
+    if (fsdp := getattr(state, "fsdp_plugin", None)) is not None:
+        return f"FSDP{fsdp.fsdp_version}, {fsdp.state_dict_type.name.lower().removesuffix('_state_dict')} checkpoints"
+    if (deepspeed := state.deepspeed_plugin) is not None:
+        return f"ZeRO-{deepspeed.zero_stage} in {accelerator.num_processes} processes"
+    return "whole weights"
 
 
 def unserved(backend: Any, config: MASAConfig, model: nn.Module) -> list[str]:
@@ -83,6 +87,19 @@ def leave_out_empty_passes(accelerator: Any) -> None:
             backward(loss, **kwargs)
 
     accelerator.backward = backward_if_any
+
+
+def refuse_moved_weights(accelerator: Any) -> None:
+    """Called after a step whose gradient is not finite, which DeepSpeed skips where it looks for that.
+
+    Raises:
+        UserError: if it did not.
+    """
+    if not accelerator.optimizer_step_was_skipped:
+        raise UserError(
+            "DeepSpeed has moved the weights by a gradient that is not finite, which this version or config of it does "
+            "not look for: set bf16.check_grad_overflow in its config, or use version 0.19.8"
+        )
 
 
 @contextmanager

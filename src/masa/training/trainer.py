@@ -60,7 +60,7 @@ class MASATrainer(CardedTrainer):
     """GRPO on experience that the policy itself helps to choose (arXiv 2510.03259).
 
     Takes `GRPOTrainer`'s arguments with a [`MASAConfig`] as `args`. Preset `grpo` with `loss_denominator: all` has
-    TRL's loss and gradients; where it uses what MASA's generation does not serve (tools, `rollout_func`, vLLM, images),
+    TRL's loss and gradients; where it uses what MASA's generation does not serve (tools, `rollout_func`, images),
     TRL's own path runs untouched. The other presets refuse such features in one line.
 
     Attributes:
@@ -281,6 +281,9 @@ class MASATrainer(CardedTrainer):
             # float16's scaler skips by itself and lowers its scale. So does DeepSpeed: here its steps are but counted.
             if self.accelerator.scaler is None and not self.args.fp16:
                 self.updates.check(self.model, self._step_loss, self._grad_norm)
+                if self.updates.is_skipped and self._dist.zero_stage:
+                    sharding.refuse_moved_weights(self.accelerator)
+            return self._grad_norm
         return grad_norm
 
     def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
@@ -335,7 +338,7 @@ class MASATrainer(CardedTrainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         if not self.serves_own_experience:
             return super().train(resume_from_checkpoint, *args, **kwargs)
-        last = checkpoint.to_resume(resume_from_checkpoint, self.args.output_dir, sharding.kind(self._dist))
+        last = checkpoint.to_resume(resume_from_checkpoint, self.args.output_dir, sharding.kind(self.accelerator))
         self._steps_done = checkpoint.step_of(last)
         trackers.guard(self.callback_handler.callbacks)
         if self.team.first(lambda: self.run is None):
