@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from masa.errors import UserError
 
 MAX_DEPTH = 64
 """Mappings and lists inside each other; no settings of ours have ten."""
@@ -23,6 +26,23 @@ class _Loader(yaml.SafeLoader):
         if self.flow_level >= MAX_DEPTH:
             raise yaml.YAMLError("it is nested too deeply")
         super().fetch_flow_collection_start(token)
+
+
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """The settings in a file; `what` it is, for errors.
+
+    Raises:
+        UserError: for a file that cannot be read or is no mapping.
+    """
+    try:
+        values = read_plain_yaml(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{what} {path} cannot be read ({error.strerror}): check the path") from None
+    except ValueError as error:
+        raise UserError(f"{what} {path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{what} {path} must be a mapping of settings")
+    return {str(key): value for key, value in values.items()}
 
 
 def read_plain_yaml(text: bytes | str) -> Any:

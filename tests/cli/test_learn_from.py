@@ -87,7 +87,7 @@ def test_what_is_no_evaluation_is_refused(
 ) -> None:
     code, _, err = solve(monkeypatch, capsys, tmp_path / "nowhere", "--samples", N)
     assert code == 2
-    assert re.search(r"nowhere/evaluation\.yaml cannot be read .*: name the folder of an evaluation", err)
+    assert re.search(r"nowhere/evaluation\.yaml cannot be read .*: check the path", err)
     (tmp_path / "evaluation.yaml").write_bytes((folder / "evaluation.yaml").read_bytes())
     code, _, err = solve(monkeypatch, capsys, tmp_path, "--samples", N)
     assert (code, "has 0 answers a problem" in err) == (2, True)

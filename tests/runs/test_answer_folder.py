@@ -52,7 +52,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"x-0000.jsonl.gz: not a whole gzip file"):
         folder.read("x", 0)
     (tmp_path / "evaluation.yaml").write_text("- a list")
-    with pytest.raises(UserError, match="a mapping of settings was expected"):
+    with pytest.raises(UserError, match="must be a mapping of settings"):
         AnswerFolder(tmp_path, SETTINGS)
 
 

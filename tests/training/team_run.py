@@ -127,6 +127,7 @@ def main() -> None:
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.team.is_main:
         torch.save(state, output / "weights.pt")
+    trainer.team.leave()
 
 
 def _spoil(trainer: MASATrainer, step: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from sharding_on_cpu import LAUNCH
 from team import EFFICIENT, SAVING, TORCHRUN, assert_alike, assert_same_run, run, train, weights
 from transformers import AutoModelForCausalLM
 
+from masa.errors import UserError
 from masa.runs import RunFolder
 from masa.training.checkpoint import STATE_FILE, latest
+from masa.training.sharding import refuse_moved_weights
 
 SHARDED_COMMAND = Path(__file__).with_name("sharded_command.py")
 TINY = LAUNCH.parent / "tiny.yaml"
@@ -186,3 +189,9 @@ def test_steps_without_a_row_or_a_finite_loss_change_nothing_under_deepspeed(tmp
     alone, sharded = train_both(tmp_path, launch=launch, test=test, preset="grpo", max_grad_norm=0.1)
     assert_same_run(alone, sharded)
     assert json.loads((sharded / "ledger.json").read_text())["steps_not_finite"] == 1
+
+
+def test_weights_that_deepspeed_moved_by_what_is_no_number_end_the_run() -> None:
+    refuse_moved_weights(SimpleNamespace(optimizer_step_was_skipped=True))
+    with pytest.raises(UserError, match="DeepSpeed has moved the weights by a gradient that is not finite"):
+        refuse_moved_weights(SimpleNamespace(optimizer_step_was_skipped=False))

@@ -27,6 +27,8 @@ def test_two_processes_train_the_policy_that_one_trains(alone: Path, pair: Path)
     assert all(sum(map(sum, of_rank)) for of_rank in rows)  # both had something to learn from
     whole = json.loads((alone / "rows-0.json").read_text())
     assert [sum(a) + sum(b) for a, b in zip(*rows, strict=True)] == [sum(step) for step in whole]
+    steps = RunFolder.open(pair).read_metrics()
+    assert all(step["grad_norm"] > 1e-3 for step in steps)  # equal, and not for standing still
 
 
 def test_metrics_are_written_once(pair: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from masa.checks import wrong_types
 from masa.errors import UserError, unknown_key_message
 from masa.runs import RUN_KEY
-from masa.yaml_values import read_plain_yaml
+from masa.yaml_values import read_mapping
 
 DEFAULT_CONFIG = Path(__file__).with_name("default.yaml")
 
@@ -39,16 +39,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         UserError: for a file that cannot be read or is no mapping.
     """
-    try:
-        values = read_plain_yaml(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"config {path} cannot be read ({error.strerror}): check the path") from None
-    except ValueError as error:
-        raise UserError(f"config {path} is not YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"config {path} must be a mapping of settings")
+    values = read_mapping(path, "config")
     values.pop(RUN_KEY, None)  # a run folder's own config.yaml is a config too, but for its notes
-    return {str(key): value for key, value in values.items()}
+    return values
 
 
 def read_sources(value: Any, name: str) -> list[DataSource]:

@@ -22,7 +22,7 @@ from masa.errors import UserError
 from masa.runs.atomic import atomic_write_bytes, atomic_write_text
 from masa.runs.folder import CONFIG, METRICS, RUN_KEY, package_versions
 from masa.runs.jsonlines import Row, differing, gzip_rows, plain, read_gzipped_rows, without_nonfinite
-from masa.yaml_values import read_plain_yaml
+from masa.yaml_values import read_mapping
 
 SETTINGS, ANSWERS, RESULT = "evaluation.yaml", "answers", "result.json"
 
@@ -95,7 +95,7 @@ class AnswerFolder:
         return self.path / ANSWERS / f"{file_name(data)}-{chunk:04d}.jsonl.gz"
 
     def _check(self, wanted: Mapping[str, Any], may_differ: Collection[str]) -> None:
-        there = _read_settings(self._settings_path)
+        there = read_mapping(self._settings_path, "evaluation")
         there.pop(RUN_KEY, None)
         changed = differing(there, wanted, may_differ)
         if changed:
@@ -112,21 +112,9 @@ def read_answers(path: Path) -> tuple[dict[str, Any], Iterator[Row]]:
     Raises:
         UserError: if there is no evaluation, or a file is damaged.
     """
-    settings = _read_settings(path / SETTINGS)
+    settings = read_mapping(path / SETTINGS, "evaluation")
     files = sorted((path / ANSWERS).glob("*.jsonl.gz"))
     return settings, itertools.chain.from_iterable(map(read_gzipped_rows, files))
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = read_plain_yaml(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): name the folder of an evaluation") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not YAML ({error})") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: a mapping of settings was expected")
-    return settings
 
 
 def file_name(text: str) -> str:

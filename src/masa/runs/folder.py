@@ -38,7 +38,7 @@ from masa.runs.jsonlines import (
     repair,
     without_nonfinite,
 )
-from masa.yaml_values import read_plain_yaml
+from masa.yaml_values import read_mapping
 
 CONFIG, METRICS, EVALUATIONS, LEDGER, ROLLOUTS = (
     "config.yaml",
@@ -234,15 +234,7 @@ class RunFolder:
         Raises:
             UserError: if the file is not a YAML mapping.
         """
-        if not self.config_path.exists():
-            return {}
-        try:
-            config = read_plain_yaml(self.config_path.read_bytes())
-        except ValueError as error:
-            raise UserError(f"{self.config_path}: not YAML ({error})") from None
-        if not isinstance(config, dict):
-            raise UserError(f"{self.config_path}: a mapping of settings was expected")
-        return config
+        return read_mapping(self.config_path, "config") if self.config_path.exists() else {}
 
     def read_metrics(self) -> list[Row]:
         """One row a step, in order.

@@ -51,7 +51,7 @@ from masa.training.rollout_log import rollout_rows, show_completions
 from masa.training.sampler import Sampler
 from masa.training.scoring import RewardScorer
 from masa.training.sft import Example
-from masa.training.turns import Turns
+from masa.training.step_callback import StepCallback
 
 StepListener = Callable[[dict[str, Any]], None]
 
@@ -182,7 +182,7 @@ class MASATrainer(CardedTrainer):
         self._step_started = (0.0, 0.0)
         self._evaluation_draws = (-1, 0)
         self._steps_done = 0
-        self.add_callback(Turns(self))
+        self.add_callback(StepCallback(self))
         self.add_callback(self.interruption)
 
     # Experience for TRL's learner

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from masa.training.trainer import MASATrainer
 
 
-class Turns(TrainerCallback):  # type: ignore[misc]
+class StepCallback(TrainerCallback):  # type: ignore[misc]
     """Before the first step of a new run, and after each optimizer step, before it is logged and saved."""
 
     def __init__(self, trainer: MASATrainer) -> None:
